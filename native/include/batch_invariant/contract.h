@@ -1,0 +1,52 @@
+// The arithmetic contracts: for each op, the exact sequence of roundings behind every output element.
+//
+// A kernel may choose tiles, schedules, threads and instructions freely; it may not change this
+// sequence, and nothing that plans arithmetic may know how many rows there are. Two kernels with the
+// same contract id give the same bytes for the same row. An id changes whenever its bytes would.
+//
+// CPU (identical on scalar, AVX2, AVX-512 and NEON):
+//   gemm.f32        acc = +0; for k ascending: acc = fma(a[k], b[k], acc). Then, for Gemm,
+//                   y = acc when alpha is 1 and there is no C; otherwise y = fma(beta, c, alpha*acc),
+//                   alpha*acc rounded first (beta*c is exact for beta = 1).
+//   gemm.nbits.f32  accuracy_level 0..3: w[k] = (q[k] - zero) * scale, q - zero exact, the product
+//                   rounded once; then gemm.f32 over w, then + bias.
+//   gemm.nbits.s8   accuracy_level 4: per row and block, s_a = max|a|/127 and
+//                   q_a = round-to-nearest-even(a * (127/max|a|)), all zero when max|a| is 0;
+//                   d = sum of q_a*(q - zero) in exact int32; acc = fma(float(d), s_a*scale, acc) over
+//                   blocks ascending, s_a*scale rounded first; then + bias.
+//   norm.f32        64 partial sums: element i goes to partial i mod 64 in ascending i by fma;
+//                   partials are added in halves (p[j] += p[j+32], +16, +8, +4, +2, +1).
+//   softmax.f32     maximum of the row; e[i] = exp(x[i] - max) by the library's polynomial; their sum
+//                   by the tree of norm.f32; y[i] = e[i] / sum.
+//   reduce.f32      sum and mean by the tree of norm.f32; maximum and minimum are exact.
+//   attention.f32   keys in blocks of 128 at absolute positions. Inside a block: scores by gemm.f32
+//                   over the head, times scale, softcap, bias; block maximum; p = exp(score - max);
+//                   P.V and P.1 by gemm.f32 over the block's keys, ascending, from +0. Blocks are
+//                   merged in ascending order: m' = max(m, mb); a = exp(m - m'); b = exp(mb - m');
+//                   acc = fma(acc, a, accb*b), sum likewise; y = acc / sum. A key outside the causal
+//                   range or the window contributes nothing, and a block without any such key leaves
+//                   the running state untouched.
+//   elementwise.f32 one fixed sequence of operations an element, by position-independent code.
+//
+// CUDA contracts are stated beside their kernels under include/batch_invariant/cuda/.
+#ifndef BATCH_INVARIANT_CONTRACT_H_
+#define BATCH_INVARIANT_CONTRACT_H_
+
+namespace batch_invariant::contract {
+
+inline constexpr const char* kGemmF32 = "gemm.f32.v1";
+inline constexpr const char* kGemmNBitsF32 = "gemm.nbits.f32.v1";
+inline constexpr const char* kGemmNBitsS8 = "gemm.nbits.s8.v1";
+inline constexpr const char* kNormF32 = "norm.f32.v1";
+inline constexpr const char* kSoftmaxF32 = "softmax.f32.v1";
+inline constexpr const char* kReduceF32 = "reduce.f32.v1";
+inline constexpr const char* kAttentionF32 = "attention.f32.v1";
+inline constexpr const char* kElementwiseF32 = "elementwise.f32.v1";
+
+// Constants that are part of the contracts above.
+inline constexpr int kAttentionBlockKeys = 128;
+inline constexpr int kReductionPartials = 64;
+
+}  // namespace batch_invariant::contract
+
+#endif  // BATCH_INVARIANT_CONTRACT_H_
