@@ -1,0 +1,144 @@
+// sm_90 building blocks: mbarrier, bulk tensor copies (TMA) with multicast, clusters, setmaxnreg.
+// wgmma itself is in wgmma.cuh. Everything here needs __CUDA_ARCH__ >= 900.
+#ifndef BATCH_INVARIANT_KERNELS_CUDA_COMMON_HOPPER_CUH_
+#define BATCH_INVARIANT_KERNELS_CUDA_COMMON_HOPPER_CUH_
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace batch_invariant::cuda {
+
+__device__ __forceinline__ void BarrierInit(std::uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(barrier), "r"(arrivals)
+               : "memory");
+}
+
+// Makes initialised barriers visible to the copy engine and to the other blocks of the cluster.
+__device__ __forceinline__ void BarrierInitFence() {
+  asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+}
+
+__device__ __forceinline__ void BarrierExpectBytes(std::uint32_t barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void BarrierArrive(std::uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(barrier) : "memory");
+}
+
+// Arrives on the barrier at the same shared-memory offset in block `rank` of the cluster.
+__device__ __forceinline__ void BarrierArriveCluster(std::uint32_t barrier, std::uint32_t rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "}\n" ::"r"(barrier),
+      "r"(rank)
+      : "memory");
+}
+
+// Waits until the phase of the given parity has completed. Acquires at cluster scope, so that it
+// also orders arrivals of other blocks.
+__device__ __forceinline__ void BarrierWait(std::uint32_t barrier, std::uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "WAIT:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra DONE;\n"
+      "bra WAIT;\n"
+      "DONE:\n"
+      "}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+__device__ __forceinline__ void PrefetchTensorMap(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];\n" ::"l"(map) : "memory");
+}
+
+// Box at (x, y, z) of a rank-3 map into this block's shared memory; completes on `barrier`.
+__device__ __forceinline__ void TensorCopy(std::uint32_t destination, const CUtensorMap* map,
+                                           std::uint32_t barrier, int x, int y, int z,
+                                           std::uint64_t cache_policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6;\n" ::"r"(destination),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "l"(cache_policy)
+      : "memory");
+}
+
+// The same box into every block of the cluster whose bit is set in `blocks`, at the same
+// shared-memory offset, completing on each block's own barrier at the same offset.
+__device__ __forceinline__ void TensorCopyMulticast(std::uint32_t destination,
+                                                    const CUtensorMap* map, std::uint32_t barrier,
+                                                    int x, int y, int z, std::uint16_t blocks,
+                                                    std::uint64_t cache_policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster.L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6, %7;\n" ::"r"(
+          destination),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "h"(blocks), "l"(cache_policy)
+      : "memory");
+}
+
+// Contiguous bytes (a multiple of 16, both addresses 16-byte aligned) into this block.
+__device__ __forceinline__ void BulkCopy(std::uint32_t destination, const void* source, int bytes,
+                                         std::uint32_t barrier, std::uint64_t cache_policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1], %2, [%3], %4;\n" ::"r"(destination),
+      "l"(source), "r"(bytes), "r"(barrier), "l"(cache_policy)
+      : "memory");
+}
+
+// L2 policies: data read once by the whole grid, and data that many blocks read.
+__device__ __forceinline__ std::uint64_t PolicyEvictFirst() {
+  std::uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;\n" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ std::uint64_t PolicyEvictLast() {
+  std::uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;\n" : "=l"(policy));
+  return policy;
+}
+
+// Orders ordinary shared-memory writes before reads by the tensor cores or the copy engine.
+__device__ __forceinline__ void FenceProxyAsync() {
+  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
+
+__device__ __forceinline__ std::uint32_t ClusterBlockRank() {
+  std::uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(rank));
+  return rank;
+}
+
+__device__ __forceinline__ void ClusterSync() {
+  asm volatile(
+      "barrier.cluster.arrive.release.aligned;\n"
+      "barrier.cluster.wait.acquire.aligned;\n" ::
+          : "memory");
+}
+
+template <int kRegisters>
+__device__ __forceinline__ void RegistersRaise() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(kRegisters));
+#endif
+}
+
+template <int kRegisters>
+__device__ __forceinline__ void RegistersLower() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(kRegisters));
+#endif
+}
+
+}  // namespace batch_invariant::cuda
+
+#endif  // BATCH_INVARIANT_KERNELS_CUDA_COMMON_HOPPER_CUH_
