@@ -1,0 +1,235 @@
+#include "ort/ep/coverage.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <map>
+#include <mutex>
+#include <string_view>
+
+namespace batch_invariant::ort {
+namespace {
+
+// ONNX domain. Data movement, selection and control flow copy bytes; the arithmetic ones are single
+// correctly rounded operations, so that no vector width or tail can change them.
+constexpr std::array kInvariantOnnxOps = std::to_array<std::string_view>({
+    "Abs",
+    "Add",
+    "And",
+    "ArgMax",
+    "ArgMin",
+    "Cast",
+    "CastLike",
+    "Ceil",
+    "Clip",
+    "Compress",
+    "Concat",
+    "ConcatFromSequence",
+    "Constant",
+    "ConstantOfShape",
+    "DepthToSpace",
+    "DequantizeLinear",
+    "Div",
+    "Dropout",
+    "Equal",
+    "Expand",
+    "EyeLike",
+    "Flatten",
+    "Floor",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Greater",
+    "GreaterOrEqual",
+    "Identity",
+    "If",
+    "IsInf",
+    "IsNaN",
+    "Less",
+    "LessOrEqual",
+    "Loop",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "NonZero",
+    "Not",
+    "OneHot",
+    "Or",
+    "Pad",
+    "QuantizeLinear",
+    "Range",
+    "Reciprocal",
+    "Relu",
+    "Reshape",
+    "Round",
+    "Scan",
+    "ScatterElements",
+    "ScatterND",
+    "SequenceAt",
+    "SequenceConstruct",
+    "SequenceInsert",
+    "Shape",
+    "Sign",
+    "Size",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "SplitToSequence",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "TensorScatter",
+    "Tile",
+    "TopK",
+    "Transpose",
+    "Trilu",
+    "Unsqueeze",
+    "Where",
+    "Xor",
+});
+
+constexpr std::array kInvariantMicrosoftOps = std::to_array<std::string_view>({
+    "GatherBlockQuantized",
+    "DequantizeLinear",
+    "QuantizeLinear",
+});
+
+constexpr std::array kInvariantInternalOps = std::to_array<std::string_view>({
+    "MemcpyFromHost",
+    "MemcpyToHost",
+});
+
+template <typename List>
+bool Contains(const List& list, std::string_view name) {
+  return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+bool IsWholeNumber(const Ort::ConstValueInfo& value) {
+  if (static_cast<const OrtValueInfo*>(value) == nullptr) return true;
+  const Ort::ConstTypeInfo type = value.TypeInfo();
+  if (type.GetONNXType() != ONNX_TYPE_TENSOR) return false;
+  switch (type.GetTensorTypeAndShapeInfo().GetElementType()) {
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool AllWholeNumbers(const Ort::ConstNode& node) {
+  const auto inputs = node.GetInputs();
+  const auto outputs = node.GetOutputs();
+  return std::all_of(inputs.begin(), inputs.end(), IsWholeNumber) &&
+         std::all_of(outputs.begin(), outputs.end(), IsWholeNumber);
+}
+
+void AppendJsonString(std::string& json, std::string_view text) {
+  json += '"';
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      json += '\\';
+      json += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\u%04x", c);
+      json += escaped;
+    } else {
+      json += c;
+    }
+  }
+  json += '"';
+}
+
+void AppendJsonField(std::string& json, std::string_view key, std::string_view value, bool last) {
+  AppendJsonString(json, key);
+  json += ':';
+  AppendJsonString(json, value);
+  if (!last) json += ',';
+}
+
+std::string_view ServedByText(ServedBy served_by) {
+  switch (served_by) {
+    case ServedBy::kBatchInvariant:
+      return "batch-invariant";
+    case ServedBy::kStockInvariant:
+      return "stock-invariant";
+    case ServedBy::kStockVarying:
+      return "stock-varying";
+  }
+  return "stock-varying";
+}
+
+std::mutex g_reports_mutex;
+
+std::map<std::string, std::string>& Reports() {
+  static auto* reports = new std::map<std::string, std::string>();
+  return *reports;
+}
+
+}  // namespace
+
+bool IsInvariantByNature(const Ort::ConstNode& node) {
+  const std::string domain = node.GetDomain();
+  const std::string op = node.GetOperatorType();
+  if (domain.empty() || domain == "ai.onnx") {
+    if (Contains(kInvariantOnnxOps, op) || Contains(kInvariantInternalOps, op)) return true;
+  } else if (domain == "com.microsoft") {
+    if (Contains(kInvariantMicrosoftOps, op)) return true;
+  } else {
+    return false;
+  }
+  return AllWholeNumbers(node);
+}
+
+std::string ToJson(const CoverageReport& report) {
+  std::string json = "{";
+  AppendJsonField(json, "provider", kProviderName, false);
+  AppendJsonField(json, "device", report.device, false);
+  AppendJsonField(json, "instructionSet", report.instruction_set, false);
+  AppendJsonString(json, "nodes");
+  json += ":[";
+  for (size_t i = 0; i < report.nodes.size(); ++i) {
+    const NodeCoverage& node = report.nodes[i];
+    if (i > 0) json += ',';
+    json += '{';
+    AppendJsonField(json, "name", node.name, false);
+    AppendJsonField(json, "op", node.op, false);
+    AppendJsonField(json, "domain", node.domain, false);
+    AppendJsonField(json, "servedBy", ServedByText(node.served_by), false);
+    AppendJsonField(json, "contract", node.contract, false);
+    AppendJsonField(json, "reason", node.reason, true);
+    json += '}';
+  }
+  return json + "]}";
+}
+
+void StoreReport(const std::string& id, const CoverageReport& report) {
+  std::string json = ToJson(report);
+  const std::lock_guard lock(g_reports_mutex);
+  Reports()[id] = std::move(json);
+}
+
+bool FindReport(const std::string& id, std::string* json) {
+  const std::lock_guard lock(g_reports_mutex);
+  const auto found = Reports().find(id);
+  if (found == Reports().end()) return false;
+  *json = found->second;
+  return true;
+}
+
+void ReleaseReport(const std::string& id) {
+  const std::lock_guard lock(g_reports_mutex);
+  Reports().erase(id);
+}
+
+}  // namespace batch_invariant::ort

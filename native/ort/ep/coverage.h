@@ -1,0 +1,45 @@
+// Which node of a model is served by what: the list that strict mode decides on and that the host
+// shows. An op on no list counts as varying.
+#ifndef BATCH_INVARIANT_ORT_EP_COVERAGE_H_
+#define BATCH_INVARIANT_ORT_EP_COVERAGE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ort/ort_api.h"
+
+namespace batch_invariant::ort {
+
+enum class ServedBy { kBatchInvariant, kStockInvariant, kStockVarying };
+
+struct NodeCoverage {
+  std::string name;
+  std::string op;
+  std::string domain;
+  ServedBy served_by = ServedBy::kStockVarying;
+  std::string contract;  // of nodes served by us
+  std::string reason;    // why a varying node is not served
+};
+
+struct CoverageReport {
+  std::string device;
+  std::string instruction_set;
+  std::vector<NodeCoverage> nodes;
+};
+
+// True when every stock kernel of this node gives a row the same bytes in any batch: data movement,
+// element-wise arithmetic of correctly rounded operations, control flow, and anything on whole
+// numbers.
+bool IsInvariantByNature(const Ort::ConstNode& node);
+
+std::string ToJson(const CoverageReport& report);
+
+// Reports are kept for the host under the id of the option report_id. Thread-safe.
+void StoreReport(const std::string& id, const CoverageReport& report);
+bool FindReport(const std::string& id, std::string* json);
+void ReleaseReport(const std::string& id);
+
+}  // namespace batch_invariant::ort
+
+#endif  // BATCH_INVARIANT_ORT_EP_COVERAGE_H_

@@ -1,0 +1,152 @@
+#include "ort/ep/ep.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "ort/ep/ep_factory.h"
+#include "ort/ep/kernel_registry.h"
+
+namespace batch_invariant::ort {
+namespace {
+
+Status ReadSwitch(const std::string& key, const std::string& value, bool* out) {
+  if (value == "1" || value == "true") {
+    *out = true;
+  } else if (value == "0" || value == "false") {
+    *out = false;
+  } else {
+    return Status::InvalidArgument("the option " + key + " is '" + value + "', use 1 or 0");
+  }
+  return Status::Ok();
+}
+
+std::string Describe(const NodeCoverage& node) {
+  const std::string domain = node.domain.empty() ? "" : node.domain + ".";
+  return "'" + node.name + "' (" + domain + node.op + ": " + node.reason + ")";
+}
+
+}  // namespace
+
+Status ReadOptions(Ort::ConstSessionOptions session_options, EpOptions* options) {
+  const auto entry = [&](const char* key) {
+    const std::string full = std::string("ep.batchinvariantexecutionprovider.") + key;
+    return session_options.GetConfigEntryOrDefault(full.c_str(), std::string());
+  };
+  if (const std::string value = entry("strict"); !value.empty()) {
+    BATCH_INVARIANT_RETURN_IF_ERROR(ReadSwitch("strict", value, &options->strict));
+  }
+  options->report_id = entry("report_id");
+  return ChooseInstructionSet(entry("instruction_set"), &options->instruction_set);
+}
+
+BatchInvariantEp::BatchInvariantEp(const EpFactory& factory, EpOptions options)
+    : OrtEp{}, factory_(factory), options_(std::move(options)) {
+  ort_version_supported = kOrtApiVersion;
+  report_.device = "cpu";
+  report_.instruction_set = cpu::Name(options_.instruction_set);
+
+  OrtEp::GetName = [](const OrtEp*) noexcept -> const char* { return kProviderName; };
+  OrtEp::GetCapability = [](OrtEp* self, const OrtGraph* graph,
+                            OrtEpGraphSupportInfo* support_info) noexcept -> OrtStatus* {
+    return Guarded([&] {
+      return static_cast<BatchInvariantEp*>(self)->GetCapability(Ort::ConstGraph{graph},
+                                                                 support_info);
+    });
+  };
+  OrtEp::Compile = [](OrtEp* self, const OrtGraph**, const OrtNode**, size_t, OrtNodeComputeInfo**,
+                      OrtNode**) noexcept -> OrtStatus* {
+    return Guarded([&] { return static_cast<BatchInvariantEp*>(self)->Compile(); });
+  };
+  OrtEp::ReleaseNodeComputeInfos = [](OrtEp*, OrtNodeComputeInfo**, size_t) noexcept {};
+  OrtEp::GetKernelRegistry = [](OrtEp* self,
+                                const OrtKernelRegistry** registry) noexcept -> OrtStatus* {
+    *registry = static_cast<BatchInvariantEp*>(self)->factory_.registry();
+    return nullptr;
+  };
+  OrtEp::IsConcurrentRunSupported = [](OrtEp*, bool* supported) noexcept -> OrtStatus* {
+    *supported = true;
+    return nullptr;
+  };
+}
+
+Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportInfo* support_info) {
+  const OrtEpApi& ep_api = Ort::GetEpApi();
+  const OrtNode* first_varying = nullptr;
+  const std::lock_guard lock(mutex_);
+  for (const Ort::ConstNode& node : graph.GetNodes()) {
+    NodeCoverage coverage{
+        node.GetName(), node.GetOperatorType(), node.GetDomain(), ServedBy::kStockVarying, "", ""};
+    const GraphNodeInfo info(node);
+    const OpDefinition* op = FindOp(factory_.ops(), node);
+    if (op != nullptr) {
+      const Status accepted = op->accept(info);
+      coverage.reason = accepted.ok() ? TypeMismatch(*op, info) : accepted.message;
+      if (coverage.reason.empty()) {
+        const OrtKernelDef* definition = nullptr;
+        BATCH_INVARIANT_RETURN_IF_ERROR(
+            FromOrtStatus(ep_api.EpGraphSupportInfo_LookUpKernel(support_info, node, &definition)));
+        if (definition != nullptr) {
+          coverage.served_by = ServedBy::kBatchInvariant;
+          coverage.contract = op->contract(info);
+          BATCH_INVARIANT_RETURN_IF_ERROR(
+              FromOrtStatus(ep_api.EpGraphSupportInfo_AddSingleNode(support_info, node)));
+        } else {
+          coverage.reason = "its types are not served";
+        }
+      }
+    } else {
+      coverage.reason = "this op is neither served here nor known to be invariant";
+    }
+    if (coverage.served_by == ServedBy::kStockVarying && IsInvariantByNature(node)) {
+      coverage.served_by = ServedBy::kStockInvariant;
+      coverage.reason.clear();
+    }
+    if (coverage.served_by == ServedBy::kStockVarying && first_varying == nullptr) {
+      first_varying = node;
+    }
+    // Partitioning looks at a graph again after it has changed a layout: one entry a node.
+    const auto same =
+        std::find_if(report_.nodes.begin(), report_.nodes.end(), [&](const NodeCoverage& other) {
+          return other.name == coverage.name && other.op == coverage.op && !coverage.name.empty();
+        });
+    if (same != report_.nodes.end()) {
+      *same = std::move(coverage);
+    } else {
+      report_.nodes.push_back(std::move(coverage));
+    }
+  }
+  if (!options_.report_id.empty()) StoreReport(options_.report_id, report_);
+  if (options_.strict && first_varying != nullptr) {
+    // An error returned here would only be logged and everything would run on stock kernels. A node
+    // taken for compilation makes ONNX Runtime call Compile, whose error does fail the session.
+    OrtNodeFusionOptions fusion{};
+    fusion.ort_version_supported = kOrtApiVersion;
+    return FromOrtStatus(
+        ep_api.EpGraphSupportInfo_AddNodesToFuse(support_info, &first_varying, 1, &fusion));
+  }
+  return Status::Ok();
+}
+
+Status BatchInvariantEp::Compile() {
+  const std::lock_guard lock(mutex_);
+  const NodeCoverage* first = nullptr;
+  int64_t others = -1;
+  for (const NodeCoverage& node : report_.nodes) {
+    if (node.served_by != ServedBy::kStockVarying) continue;
+    if (first == nullptr) first = &node;
+    ++others;
+  }
+  if (first == nullptr) {
+    return Status::Unsupported("this provider compiles no nodes");
+  }
+  std::string message = "strict: node " + Describe(*first);
+  if (others > 0) {
+    message += " and " + std::to_string(others) + (others == 1 ? " other" : " others");
+  }
+  message +=
+      " would be left to a stock kernel whose results may depend on the batch; set the option "
+      "strict=0 to allow that, or change the model";
+  return Status::Unsupported(message);
+}
+
+}  // namespace batch_invariant::ort

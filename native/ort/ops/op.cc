@@ -1,0 +1,141 @@
+#include "ort/ops/op.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+namespace batch_invariant::ort {
+namespace {
+
+constexpr size_t kScratchAlignment = 64;
+
+const OrtMemoryInfo* CpuMemoryInfo() {
+  static const Ort::MemoryInfo info =
+      Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  return info;
+}
+
+struct ParallelCall {
+  cpu::Parallel::Work work;
+  void* context;
+};
+
+void RunOnIntraOpPool(void* self, int64_t items, cpu::Parallel::Work work, void* context) {
+  ParallelCall call{work, context};
+  OrtStatus* status = Ort::GetApi().KernelContext_ParallelFor(
+      static_cast<OrtKernelContext*>(self),
+      [](void* user, size_t item) {
+        const auto* call = static_cast<const ParallelCall*>(user);
+        call->work(call->context, static_cast<int64_t>(item));
+      },
+      static_cast<size_t>(items), 0, &call);
+  if (status == nullptr) return;
+  // Nothing has run when the pool refuses the request.
+  Ort::GetApi().ReleaseStatus(status);
+  for (int64_t item = 0; item < items; ++item) work(context, item);
+}
+
+int HardwareThreads() {
+  static const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return threads;
+}
+
+}  // namespace
+
+OpContext::OpContext(OrtKernelContext* context, cpu::InstructionSet instruction_set)
+    : context_(context), instruction_set_(instruction_set) {
+  Ort::ThrowOnError(Ort::GetApi().KernelContext_GetInputCount(context, &input_count_));
+  Ort::ThrowOnError(Ort::GetApi().KernelContext_GetOutputCount(context, &output_count_));
+}
+
+OpContext::~OpContext() {
+  for (void* allocation : allocations_) allocator_->Free(allocator_, allocation);
+  if (allocator_ != nullptr) Ort::GetApi().ReleaseAllocator(allocator_);
+}
+
+Status OpContext::Input(size_t index, Tensor* tensor) const {
+  *tensor = {};
+  if (index >= input_count_) return Status::Ok();
+  const OrtValue* value = nullptr;
+  BATCH_INVARIANT_RETURN_IF_ERROR(
+      FromOrtStatus(Ort::GetApi().KernelContext_GetInput(context_, index, &value)));
+  return ViewTensor(value, tensor);
+}
+
+Status OpContext::Output(size_t index, std::span<const int64_t> shape, Tensor* tensor) {
+  *tensor = {};
+  OrtValue* value = nullptr;
+  BATCH_INVARIANT_RETURN_IF_ERROR(FromOrtStatus(
+      Ort::GetApi().KernelContext_GetOutput(context_, index, shape.data(), shape.size(), &value)));
+  return ViewTensor(value, tensor);
+}
+
+void* OpContext::Allocate(size_t bytes) {
+  const OrtApi& api = Ort::GetApi();
+  if (allocator_ == nullptr) {
+    OrtStatus* status = api.KernelContext_GetAllocator(context_, CpuMemoryInfo(), &allocator_);
+    if (status != nullptr) {
+      api.ReleaseStatus(status);
+      allocator_ = nullptr;
+      return nullptr;
+    }
+  }
+  void* memory = allocator_->Alloc(allocator_, bytes + kScratchAlignment);
+  if (memory == nullptr) return nullptr;
+  allocations_.push_back(memory);
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  return reinterpret_cast<void*>((address + kScratchAlignment - 1) & ~(kScratchAlignment - 1));
+}
+
+cpu::Context OpContext::Cpu() {
+  cpu::Context cpu;
+  cpu.instruction_set = instruction_set_;
+  cpu.parallel = {&RunOnIntraOpPool, context_, HardwareThreads()};
+  cpu.scratch = {[](void* self, size_t bytes) -> void* {
+                   try {
+                     return static_cast<OpContext*>(self)->Allocate(bytes);
+                   } catch (...) {
+                     return nullptr;
+                   }
+                 },
+                 this};
+  return cpu;
+}
+
+Status ChooseInstructionSet(const std::string& requested, cpu::InstructionSet* chosen) {
+  std::string name = requested;
+  std::string origin = "the option instruction_set";
+  if (name.empty()) {
+    const char* variable = std::getenv("ORT_BATCH_INVARIANT_ISA");
+    if (variable != nullptr) name = variable;
+    origin = "ORT_BATCH_INVARIANT_ISA";
+  }
+  if (name.empty()) {
+    *chosen = cpu::BestInstructionSet();
+    return Status::Ok();
+  }
+  cpu::InstructionSet parsed;
+  const auto available = cpu::AvailableInstructionSets();
+  if (cpu::Parse(name, &parsed) &&
+      std::find(available.begin(), available.end(), parsed) != available.end()) {
+    *chosen = parsed;
+    return Status::Ok();
+  }
+  std::string choices;
+  for (cpu::InstructionSet each : available) {
+    if (!choices.empty()) choices += ", ";
+    choices += cpu::Name(each);
+  }
+  return Status::InvalidArgument(origin + " is '" + name + "', this machine can run " + choices);
+}
+
+std::string ShapeText(std::span<const int64_t> shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) {
+    if (i > 0) text += ',';
+    text += std::to_string(shape[i]);
+  }
+  return text + "]";
+}
+
+}  // namespace batch_invariant::ort

@@ -1,0 +1,122 @@
+// An op as both adapters see it: what it is called, what it accepts, and a kernel that validates,
+// views, plans and calls. The plugin provider and the custom-op library differ only in who asks.
+#ifndef BATCH_INVARIANT_ORT_OPS_OP_H_
+#define BATCH_INVARIANT_ORT_OPS_OP_H_
+
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "batch_invariant/cpu/context.h"
+#include "batch_invariant/status.h"
+#include "ort/ops/node_info.h"
+
+namespace batch_invariant::ort {
+
+// One call of a kernel: its inputs, its outputs, and where it runs.
+class OpContext {
+ public:
+  OpContext(OrtKernelContext* context, cpu::InstructionSet instruction_set);
+  ~OpContext();
+  OpContext(const OpContext&) = delete;
+  OpContext& operator=(const OpContext&) = delete;
+
+  // An omitted optional input gives a tensor that is not present.
+  Status Input(size_t index, Tensor* tensor) const;
+
+  // Trailing outputs that the node leaves out are not counted.
+  size_t OutputCount() const { return output_count_; }
+
+  // An omitted optional output gives a tensor that is not present; its memory is uninitialised.
+  Status Output(size_t index, std::span<const int64_t> shape, Tensor* tensor);
+  Status Output(size_t index, std::initializer_list<int64_t> shape, Tensor* tensor) {
+    return Output(index, std::span<const int64_t>(shape.begin(), shape.size()), tensor);
+  }
+
+  // Threads of the session's intra-op pool, scratch from the session's CPU arena.
+  cpu::Context Cpu();
+
+ private:
+  void* Allocate(size_t bytes);
+
+  OrtKernelContext* context_;
+  cpu::InstructionSet instruction_set_;
+  size_t input_count_ = 0;
+  size_t output_count_ = 0;
+  OrtAllocator* allocator_ = nullptr;
+  std::vector<void*> allocations_;
+};
+
+class OpKernel {
+ public:
+  virtual ~OpKernel() = default;
+
+  // Offered once for each constant input. A kernel that sets `packed` keeps its own copy, and the
+  // original may then be gone when Compute runs.
+  virtual Status Prepack(size_t input, const Tensor& tensor, bool* packed) {
+    (void)input;
+    (void)tensor;
+    *packed = false;
+    return Status::Ok();
+  }
+
+  virtual Status Compute(OpContext& context) = 0;
+};
+
+// The types that a type parameter of the op's schema may take here.
+struct TypeConstraint {
+  const char* name;
+  std::vector<ElementType> types;
+};
+
+// One input or output: the type parameter it follows, or a fixed type when `constraint` is empty.
+struct Argument {
+  const char* constraint;
+  bool optional = false;
+  ElementType fixed_type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+};
+
+struct OpDefinition {
+  const char* domain;  // "" is the ONNX domain
+  const char* name;
+  int since_first;
+  int since_last;  // inclusive
+  std::vector<TypeConstraint> constraints;
+  std::vector<Argument> inputs;
+  std::vector<Argument> outputs;
+  // Ok, or kUnsupported with one clause that says what is not served.
+  Status (*accept)(const NodeInfo& node);
+  // The contract of an accepted node; see contract.h.
+  const char* (*contract)(const NodeInfo& node);
+  // Called only for accepted nodes.
+  Status (*create)(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel);
+  // Its name in the custom-op domain where it differs: two domains use one name for ops whose
+  // inputs come in another order.
+  const char* custom_name = nullptr;
+  // (input, output) pairs that may share memory.
+  std::vector<std::pair<int, int>> may_inplace = {};
+  // Inputs that are read on the host, whatever the device.
+  std::vector<int> host_inputs = {};
+};
+
+// Every op of the CPU provider and of the custom-op library. One entry a form of an op.
+std::span<const OpDefinition> CpuOps();
+
+// ORT_BATCH_INVARIANT_ISA or the fastest instruction set; kInvalidArgument when `requested` (or the
+// variable, where `requested` is empty) names none that this machine can run.
+Status ChooseInstructionSet(const std::string& requested, cpu::InstructionSet* chosen);
+
+inline constexpr ElementType kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+inline constexpr ElementType kUint8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+inline constexpr ElementType kInt32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+inline constexpr ElementType kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+
+// "[2,3,64]"
+std::string ShapeText(std::span<const int64_t> shape);
+
+}  // namespace batch_invariant::ort
+
+#endif  // BATCH_INVARIANT_ORT_OPS_OP_H_

@@ -1,0 +1,22 @@
+#include "ort/ops/op_table.h"
+
+namespace batch_invariant::ort {
+
+std::span<const OpDefinition> CpuOps() {
+  static const std::vector<OpDefinition>* ops = [] {
+    auto* list = new std::vector<OpDefinition>();
+    AppendMatMul(*list);
+    AppendGemm(*list);
+    AppendMatMulNBits(*list);
+    AppendNorm(*list);
+    AppendSoftmax(*list);
+    AppendGroupQueryAttention(*list);
+    AppendRotaryEmbedding(*list);
+    AppendElementwise(*list);
+    AppendReduce(*list);
+    return list;
+  }();
+  return *ops;
+}
+
+}  // namespace batch_invariant::ort
