@@ -1,0 +1,130 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using Google.Protobuf;
+using OrtBatchInvariant.Models.Onnx;
+using AttributeType = OrtBatchInvariant.Models.Onnx.AttributeProto.Types.AttributeType;
+using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
+
+namespace OrtBatchInvariant.Models.Export.Graph;
+
+/// <summary>A dimension: a size, or a name for one that is known when the model runs.</summary>
+internal readonly record struct Dim(long Size, string? Name)
+{
+    public static implicit operator Dim(long size) => new(size, null);
+
+    public static implicit operator Dim(string name) => new(0, name);
+}
+
+/// <summary>Builds a graph node by node. Values are named after the node that makes them: <c>{node}/output_{i}</c>.</summary>
+internal sealed class OnnxGraphBuilder
+{
+    private readonly HashSet<string> _constants = new(StringComparer.Ordinal);
+
+    public GraphProto Graph { get; } = new() { Name = "main_graph" };
+
+    public List<PendingTensor> Weights { get; } = [];
+
+    public void Input(string name, DataType type, params ReadOnlySpan<Dim> shape) => Graph.Input.Add(ValueInfo(name, type, shape));
+
+    public void Output(string name, DataType type, params ReadOnlySpan<Dim> shape) => Graph.Output.Add(ValueInfo(name, type, shape));
+
+    /// <summary>States type and shape of an intermediate value.</summary>
+    public void Value(string name, DataType type, params ReadOnlySpan<Dim> shape) => Graph.ValueInfo.Add(ValueInfo(name, type, shape));
+
+    /// <summary>Adds a node.</summary>
+    public void Node(
+        string name, string opType, string domain, IEnumerable<string> inputs, IEnumerable<string> outputs, params ReadOnlySpan<AttributeProto> attributes)
+    {
+        var node = new NodeProto { Name = name, OpType = opType, Domain = domain };
+        node.Input.AddRange(inputs);
+        node.Output.AddRange(outputs);
+        foreach (var attribute in attributes)
+        {
+            node.Attribute.Add(attribute);
+        }
+
+        Graph.Node.Add(node);
+    }
+
+    /// <summary>Adds a node with one output of a known type and shape.</summary>
+    /// <returns>The output's name.</returns>
+    public string Node(
+        string name, string opType, string domain, IEnumerable<string> inputs, DataType type, Dim[] shape, params ReadOnlySpan<AttributeProto> attributes)
+    {
+        var output = $"{name}/output_0";
+        Node(name, opType, domain, inputs, [output], attributes);
+        Value(output, type, shape);
+        return output;
+    }
+
+    /// <summary>A scalar int64 constant, shared by all who ask for the same one.</summary>
+    public string Constant(long value) => Constant(value.ToString(CultureInfo.InvariantCulture), [], [value]);
+
+    /// <summary>A one-dimensional int64 constant, shared by all who ask for the same one.</summary>
+    public string Constant(long[] values) =>
+        Constant($"[{string.Join(", ", values.Select(v => v.ToString(CultureInfo.InvariantCulture)))}]", [values.Length], values);
+
+    /// <summary>Registers an initializer whose data is written later.</summary>
+    public TensorProto Initializer(string name, DataType type, params ReadOnlySpan<long> dims)
+    {
+        var tensor = new TensorProto { Name = name, DataType = (int)type };
+        foreach (var dim in dims)
+        {
+            tensor.Dims.Add(dim);
+        }
+
+        Graph.Initializer.Add(tensor);
+        return tensor;
+    }
+
+    public static AttributeProto Attribute(string name, long value) => new() { Name = name, Type = AttributeType.Int, I = value };
+
+    public static AttributeProto Attribute(string name, float value) => new() { Name = name, Type = AttributeType.Float, F = value };
+
+    public static AttributeProto Attribute(string name, long[] values)
+    {
+        var attribute = new AttributeProto { Name = name, Type = AttributeType.Ints };
+        attribute.Ints.AddRange(values);
+        return attribute;
+    }
+
+    private string Constant(string text, long[] dims, long[] values)
+    {
+        var name = $"/model/constants/INT64/{text}";
+        if (!_constants.Add(name))
+        {
+            return name;
+        }
+
+        var bytes = new byte[values.Length * sizeof(long)];
+        for (var i = 0; i < values.Length; i++)
+        {
+            BinaryPrimitives.WriteInt64LittleEndian(bytes.AsSpan(i * sizeof(long)), values[i]);
+        }
+
+        var tensor = new TensorProto { Name = name, DataType = (int)DataType.Int64, RawData = UnsafeByteOperations.UnsafeWrap(bytes) };
+        tensor.Dims.AddRange(dims);
+        Node(
+            $"/model/constant_nodes/INT64/{text}", "Constant", string.Empty, [], [name],
+            new AttributeProto { Name = "value", Type = AttributeType.Tensor, T = tensor });
+        Graph.ValueInfo.Add(ValueInfo(name, DataType.Int64, [.. dims.Select(d => (Dim)d)]));
+        return name;
+    }
+
+    private static ValueInfoProto ValueInfo(string name, DataType type, ReadOnlySpan<Dim> shape)
+    {
+        var proto = new TensorShapeProto();
+        foreach (var dim in shape)
+        {
+            proto.Dim.Add(dim.Name is null
+                ? new TensorShapeProto.Types.Dimension { DimValue = dim.Size }
+                : new TensorShapeProto.Types.Dimension { DimParam = dim.Name });
+        }
+
+        return new ValueInfoProto
+        {
+            Name = name,
+            Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)type, Shape = proto } },
+        };
+    }
+}
