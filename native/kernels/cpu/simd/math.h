@@ -1,0 +1,92 @@
+// Elementary functions over sixteen lanes: one fixed sequence of operations, so the same bits on
+// every instruction set, in every lane. Include after a SIMD header. See simd.h.
+//
+// The polynomials are minimax fits to the functions named, computed for this library; the largest
+// errors measured over all floats of the range are in tests/native/cpu/simd. Results that are NaN
+// are not canonical: store them through Canonical().
+#ifndef BATCH_INVARIANT_KERNELS_CPU_SIMD_MATH_H_
+#define BATCH_INVARIANT_KERNELS_CPU_SIMD_MATH_H_
+
+namespace batch_invariant::cpu::BI_SIMD {
+
+// c[0] + x * (c[1] + x * (...)), by fused multiply-adds.
+template <int kTerms>
+BI_INLINE F32x16 Polynomial(F32x16 x, const float (&c)[kTerms]) {
+  F32x16 sum = Splat(c[kTerms - 1]);
+  BI_UNROLL
+  for (int i = kTerms - 2; i >= 0; --i) sum = Fma(sum, x, Splat(c[i]));
+  return sum;
+}
+
+// x * 2^n for an integral n of -252..254, in two factors so that a subnormal result is rounded
+// once.
+BI_INLINE F32x16 ScaleByPowerOfTwo(F32x16 x, F32x16 n) {
+  const I32x16 whole = ToI32(n);
+  const I32x16 half = ShiftRightSigned<1>(whole);
+  const I32x16 bias = Splat(int32_t{127});
+  const F32x16 first = FromBits(ShiftLeft<23>(Add(half, bias)));
+  const F32x16 second = FromBits(ShiftLeft<23>(Add(Sub(whole, half), bias)));
+  return Mul(Mul(x, first), second);
+}
+
+// e^x: x = n ln2 + r, |r| <= ln2 / 2; e^r = 1 + r + r^2 q(r). Subnormal results are kept; below
+// -103.98 the result is +0, above 88.73 it is +Inf; NaN stays NaN.
+BI_INLINE F32x16 Exp(F32x16 x) {
+  static constexpr float kQ[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558f4p-5f, 0x1.123a6cp-7f,
+                                 0x1.6a2352p-10f};
+  // Min and Max return their second operand for NaN.
+  x = Max(Splat(-104.0f), Min(Splat(89.0f), x));
+  const F32x16 n = RoundNearestEven(Mul(x, Splat(0x1.715476p+0f)));
+  F32x16 r = Fma(n, Splat(-0x1.62e4p-1f), x);  // ln2, high and low part
+  r = Fma(n, Splat(-0x1.7f7d1cp-20f), r);
+  const F32x16 p = Fma(Fma(Polynomial(r, kQ), r, Splat(1.0f)), r, Splat(1.0f));
+  return ScaleByPowerOfTwo(p, n);
+}
+
+// 2^x: x = n + r, |r| <= 1/2; 2^r = 1 + r q(r). Subnormal results are kept; NaN stays NaN.
+BI_INLINE F32x16 Exp2(F32x16 x) {
+  static constexpr float kQ[] = {0x1.62e43p-1f, 0x1.ebfbdcp-3f, 0x1.c6aee6p-5f,
+                                 0x1.3b2d5p-7f, 0x1.5f3f3p-10f, 0x1.41fb2ep-13f};
+  x = Max(Splat(-151.0f), Min(Splat(129.0f), x));
+  const F32x16 n = RoundNearestEven(x);
+  const F32x16 r = Sub(x, n);  // exact
+  return ScaleByPowerOfTwo(Fma(Polynomial(r, kQ), r, Splat(1.0f)), n);
+}
+
+// 1 / (1 + e^-x), from e^-|x| so that neither tail loses its relative accuracy.
+BI_INLINE F32x16 Sigmoid(F32x16 x) {
+  const F32x16 z = Exp(Negate(Abs(x)));
+  const F32x16 numerator = Select(Less(x, ZeroF32()), z, Splat(1.0f));
+  return Div(numerator, Add(z, Splat(1.0f)));
+}
+
+// |x| < 0.625: x + x^3 q(x^2); otherwise 1 - 2 / (e^2|x| + 1) with the sign of x.
+BI_INLINE F32x16 Tanh(F32x16 x) {
+  static constexpr float kQ[] = {-0x1.555532p-2f, 0x1.110726p-3f, -0x1.b83c5ap-5f, 0x1.5226ap-6f,
+                                 -0x1.75e1ep-8f};
+  const F32x16 magnitude = Abs(x);
+  const F32x16 square = Mul(x, x);
+  const F32x16 small = Fma(Mul(Polynomial(square, kQ), square), x, x);
+  const F32x16 e = Exp(Add(magnitude, magnitude));
+  const F32x16 large = Sub(Splat(1.0f), Div(Splat(2.0f), Add(e, Splat(1.0f))));
+  return Select(Less(magnitude, Splat(0.625f)), small, CopySign(large, x));
+}
+
+// |x| < 0.92: x + x q(x^2); otherwise 1 - e^-p(|x|) with the sign of x.
+BI_INLINE F32x16 Erf(F32x16 x) {
+  static constexpr float kQ[] = {0x1.06eba8p-3f, -0x1.812744p-2f,  0x1.ce2e1cp-4f, -0x1.b80ff2p-6f,
+                                 0x1.54d42ap-8f, -0x1.aaa2d8p-11f, 0x1.5e0632p-14f};
+  static constexpr float kP[] = {-0x1.62d8b2p-13f, 0x1.212626p+0f, 0x1.444d1ep-1f,
+                                 0x1.bb4548p-4f,   -0x1.9aebbp-6f, 0x1.10625p-8f,
+                                 -0x1.c45914p-12f, 0x1.5d71dep-16f};
+  const F32x16 magnitude = Abs(x);
+  const F32x16 small = Fma(Polynomial(Mul(x, x), kQ), x, x);
+  // From 3.95 on the result is 1; Min returns its second operand for NaN.
+  const F32x16 p = Polynomial(Min(Splat(4.0f), magnitude), kP);
+  const F32x16 large = Sub(Splat(1.0f), Exp(Negate(p)));
+  return Select(Less(magnitude, Splat(0.92f)), small, CopySign(large, x));
+}
+
+}  // namespace batch_invariant::cpu::BI_SIMD
+
+#endif  // BATCH_INVARIANT_KERNELS_CPU_SIMD_MATH_H_
