@@ -1,0 +1,27 @@
+// What every attention kernel is given: AttentionArgs, checked, with the derived constants.
+#ifndef BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_CORE_ARGS_H_
+#define BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_CORE_ARGS_H_
+
+#include <cstdint>
+
+#include "batch_invariant/cuda/attention.h"
+
+namespace batch_invariant::cuda {
+
+inline constexpr int kBlockKeys = 128;  // part of the contract
+
+struct CoreArgs : AttentionArgs {
+  int group = 1;           // query heads of one KV head
+  float plain_scale = 0;   // scale * log2 e, of the plain form of step 2
+  bool general = false;    // softcap or bias: the general form
+
+  // Scratch of the split kernels; row g = (b * kv_heads + kv_head) * tokens * group + r.
+  float* partial_acc = nullptr;    // [row g, block, head_size]: ab of one block, or a prefix's acc
+  float2* partial_ml = nullptr;    // [row g, block]: (mb, lb) or (m, l); lb = -1: an untouched row
+  std::int32_t* prefix = nullptr;  // [tile]: blocks merged by the first thread block of that tile
+  int max_blocks = 0;
+};
+
+}  // namespace batch_invariant::cuda
+
+#endif  // BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_CORE_ARGS_H_

@@ -1,0 +1,5 @@
+#include "kernels/cuda/attention/launch_walk.cuh"
+
+namespace batch_invariant::cuda {
+template Status LaunchWalk<__nv_bfloat16, 256>(const CoreArgs&, const DeviceInfo&, Stream);
+}  // namespace batch_invariant::cuda

@@ -1,0 +1,214 @@
+// GroupQueryAttention before attention: q and k are normalised and rotated, k and v written to their
+// slots of the present buffers; an unshared past is copied there and the rest zeroed.
+//
+// Formulas and roundings: batch_invariant/cuda/attention.h. A thread owns 8 elements of one head of
+// one token; the threads of a head are 8, 16 or 32 neighbours of one warp. Grid and thread count are
+// free.
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cuda/attention/kernels.h"
+#include "kernels/cuda/common/convert.cuh"
+
+namespace batch_invariant::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kVector = 8;
+
+template <typename T>
+struct alignas(16) Vector {
+  T x[kVector];
+};
+
+template <typename T>
+__device__ __forceinline__ void Load(const T* source, float (&x)[kVector]) {
+  constexpr int kPer = 16 / sizeof(T);
+  if constexpr (kPer == kVector) {
+    const Vector<T> v = *reinterpret_cast<const Vector<T>*>(source);
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) x[i] = ToFloat(v.x[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) x[i] = ToFloat(source[i]);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void Store(T* target, const float (&x)[kVector]) {
+  if constexpr (sizeof(T) == 2) {
+    Vector<T> v;
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) v.x[i] = FromFloat<T>(x[i]);
+    *reinterpret_cast<Vector<T>*>(target) = v;
+  } else {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) target[i] = FromFloat<T>(x[i]);
+  }
+}
+
+// 1 / sqrt(mean square + epsilon) of a head; lanes of the group hold chunks of 8.
+__device__ __forceinline__ float InverseRms(const float (&x)[kVector], int lanes, int head_size,
+                                            float epsilon) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) sum = __fmaf_rn(x[i], x[i], sum);
+  for (int step = lanes / 2; step > 0; step /= 2) {
+    sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, step));
+  }
+  const float mean = __fdiv_rn(sum, static_cast<float>(head_size));
+  return __frcp_rn(__fsqrt_rn(__fadd_rn(mean, epsilon)));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    PrepareKernel(const __grid_constant__ PrepareArgs args, int lanes, int first_head) {
+  const int heads = args.heads + 2 * args.kv_heads;
+  const std::int64_t item =
+      (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / lanes;
+  const int lane = threadIdx.x % lanes;
+  const int of_token = heads - first_head;
+  const int head = first_head + static_cast<int>(item % of_token);
+  const std::int64_t row = item / of_token;  // b * tokens + token
+  const bool inside = row < static_cast<std::int64_t>(args.batch) * args.tokens;
+  const int b = inside ? static_cast<int>(row / args.tokens) : 0;
+  const int token = static_cast<int>(row - static_cast<std::int64_t>(b) * args.tokens);
+  const bool is_query = head < args.heads, is_value = head >= args.heads + args.kv_heads;
+  const int kv_head = (head - args.heads) % max(args.kv_heads, 1);
+  const bool packed = args.key == nullptr;
+
+  const T* source = nullptr;
+  if (packed) {
+    source = static_cast<const T*>(args.query) + (row * heads + head) * args.head_size;
+  } else if (is_query) {
+    source = static_cast<const T*>(args.query) + (row * args.heads + head) * args.head_size;
+  } else {
+    source = static_cast<const T*>(is_value ? args.value : args.key) +
+             (row * args.kv_heads + kv_head) * args.head_size;
+  }
+  const int d = lane * kVector;
+  const bool active = inside && d < args.head_size;
+  float x[kVector] = {};
+  if (active) Load(source + d, x);
+
+  // Every lane of a warp takes part in the shuffles.
+  float inverse = 1.0f;
+  const bool normalised = args.q_norm_weight != nullptr && !is_value;
+  const T* weight = static_cast<const T*>(is_query ? args.q_norm_weight : args.k_norm_weight);
+  if (args.q_norm_weight != nullptr) {
+    inverse = InverseRms(x, lanes, args.head_size, args.qk_norm_epsilon);
+  }
+  if (!active) return;
+  const auto normal = [&](float value, int i) {
+    return normalised ? __fmul_rn(__fmul_rn(value, inverse), ToFloat(weight[i])) : value;
+  };
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) x[i] = normal(x[i], d + i);
+
+  const int past = args.from_start ? 0 : args.seqlens_k[b] + 1 - args.tokens;
+  const int slot = past + token;
+  if (args.rotary && !is_value) {
+    std::int64_t position = slot;
+    if (args.position_ids != nullptr) {
+      // Of a first prompt only the first id of a sequence is defined.
+      position = args.from_start
+                     ? args.position_ids[static_cast<std::int64_t>(b) * args.tokens] + token
+                     : args.position_ids[row];
+    }
+    if (position >= 0 && position < args.rotary_positions) {
+      const int half = args.rotary_dim / 2;
+      const T* cosines = static_cast<const T*>(args.cos_cache) + position * half;
+      const T* sines = static_cast<const T*>(args.sin_cache) + position * half;
+      float rotated[kVector];
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) {
+        const int e = d + i;
+        rotated[i] = x[i];
+        if (e >= args.rotary_dim) continue;
+        const int pair = args.rotary_interleaved ? e / 2 : e % half;
+        const bool second = args.rotary_interleaved ? e % 2 == 1 : e >= half;
+        const float other = args.rotary_interleaved
+                                ? x[i ^ 1]
+                                : normal(ToFloat(source[second ? e - half : e + half]),
+                                         second ? e - half : e + half);
+        const float c = ToFloat(cosines[pair]), s = ToFloat(sines[pair]);
+        const float product = __fmul_rn(other, s);
+        rotated[i] = __fmaf_rn(x[i], c, second ? product : -product);
+      }
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) x[i] = rotated[i];
+    }
+  }
+
+  if (is_query) {
+    Store(static_cast<T*>(args.prepared_query) + (row * args.heads + head) * args.head_size + d, x);
+  } else if (slot >= 0 && slot < args.present_capacity) {
+    T* present = static_cast<T*>(is_value ? args.present_value : args.present_key);
+    const std::int64_t place =
+        (static_cast<std::int64_t>(b) * args.kv_heads + kv_head) * args.present_capacity + slot;
+    Store(present + place * args.head_size + d, x);
+  }
+}
+
+// Fills an unshared present buffer but for the new tokens: the past, then zeros.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    CopyPastKernel(const __grid_constant__ PrepareArgs args, std::int64_t vectors) {
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  const int of_slot = args.head_size * static_cast<int>(sizeof(T)) / 16;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < vectors;
+       i += stride) {
+    const std::int64_t place = i / of_slot;
+    const int slot = static_cast<int>(place % args.present_capacity);
+    const std::int64_t head = place / args.present_capacity;  // b * kv_heads + kv_head
+    const int b = static_cast<int>(head / args.kv_heads);
+    const int past = args.from_start ? 0 : args.seqlens_k[b] + 1 - args.tokens;
+    if (slot >= past && slot < past + args.tokens) continue;
+    const bool old = slot < past && slot < args.past_capacity;
+    const std::int64_t from = (head * args.past_capacity + slot) * of_slot + i % of_slot;
+    const uint4 zero = {0, 0, 0, 0};
+    static_cast<uint4*>(args.present_key)[i] =
+        old ? static_cast<const uint4*>(args.past_key)[from] : zero;
+    static_cast<uint4*>(args.present_value)[i] =
+        old ? static_cast<const uint4*>(args.past_value)[from] : zero;
+  }
+}
+
+template <typename T>
+Status Launch(const PrepareArgs& args, Stream stream) {
+  const bool shared = args.past_key == args.present_key && args.past_value == args.present_value;
+  if (!shared) {
+    const std::int64_t vectors = static_cast<std::int64_t>(args.batch) * args.kv_heads *
+                                 args.present_capacity * args.head_size *
+                                 static_cast<int>(sizeof(T)) / 16;
+    const std::int64_t grid = std::min<std::int64_t>(CeilDiv(vectors, kThreads), 8192);
+    if (grid > 0) {
+      CopyPastKernel<T><<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(args, vectors);
+      BATCH_INVARIANT_RETURN_IF_ERROR(LaunchStatus("GroupQueryAttention: copying the past"));
+    }
+  }
+  const int chunks = args.head_size / kVector;
+  const int lanes = chunks <= 8 ? 8 : chunks <= 16 ? 16 : 32;
+  const int first_head = args.prepared_query == nullptr ? args.heads : 0;
+  const std::int64_t items = static_cast<std::int64_t>(args.batch) * args.tokens *
+                             (args.heads + 2 * args.kv_heads - first_head);
+  PrepareKernel<T><<<static_cast<unsigned>(CeilDiv(items * lanes, kThreads)), kThreads, 0, stream>>>(
+      args, lanes, first_head);
+  return LaunchStatus("GroupQueryAttention: rotary embedding and cache");
+}
+
+}  // namespace
+
+Status LaunchPrepare(const PrepareArgs& args, Stream stream) {
+  switch (args.type) {
+    case ElementType::kFloat32:
+      return Launch<float>(args, stream);
+    case ElementType::kFloat16:
+      return Launch<__half>(args, stream);
+    case ElementType::kBFloat16:
+      return Launch<__nv_bfloat16>(args, stream);
+  }
+  return Status::Unsupported("GroupQueryAttention: unknown element type");
+}
+
+}  // namespace batch_invariant::cuda

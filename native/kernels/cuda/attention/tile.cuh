@@ -1,0 +1,120 @@
+// Tiles of keys, values and queries in shared memory for the tensor-core kernels.
+//
+// A tile has rows of kHead 16-bit elements; its 16-byte chunk c of row r lies at chunk c ^ (r % 8),
+// so that the eight rows that one ldmatrix reads touch all banks once. Elements from the head size up
+// to kHead are zero, which adds exact zeros to every sum.
+#ifndef BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_TILE_CUH_
+#define BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_TILE_CUH_
+
+#include <cstdint>
+
+#include "kernels/cuda/attention/contract.cuh"
+#include "kernels/cuda/common/mma.cuh"
+
+namespace batch_invariant::cuda {
+
+template <int kHead>
+struct Tile {
+  static_assert(kHead % 64 == 0);
+  static constexpr int kChunks = kHead / 8;
+  static constexpr int kRowBytes = kHead * 2;
+  static constexpr int kBlockBytes = kBlockKeys * kRowBytes;
+
+  static __device__ __forceinline__ std::uint32_t Offset(int row, int chunk) {
+    return row * kRowBytes + ((chunk ^ (row & 7)) << 4);
+  }
+};
+
+// Starts the copy of keys (or values) [first, first + 128) into `tile`; those outside [low, high)
+// become zero without being read.
+template <typename T, int kHead, int kThreads>
+__device__ __forceinline__ void LoadBlock(std::uint32_t tile, const T* head, std::int64_t stride,
+                                          int first, int low, int high, int head_size) {
+  constexpr int kChunks = Tile<kHead>::kChunks;
+  constexpr int kRowsAtOnce = kThreads / kChunks;
+  const int chunk = threadIdx.x % kChunks;
+  const int row0 = threadIdx.x / kChunks;
+  const bool inside = chunk * 8 < head_size;
+  const T* source = head + static_cast<std::int64_t>(first + row0) * stride + chunk * 8;
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / kRowsAtOnce; ++i) {
+    const int row = row0 + i * kRowsAtOnce;
+    const bool read = inside && first + row >= low && first + row < high;
+    CopyAsync16(tile + Tile<kHead>::Offset(row, chunk), read ? source : head, read ? 16 : 0);
+    source += kRowsAtOnce * stride;
+  }
+}
+
+// Starts the copy of `kRows` query rows from row `first` of a KV head on; rows of padding and beyond
+// the last one become zero.
+template <typename T, int kHead, int kThreads, int kRows>
+__device__ __forceinline__ void LoadQueries(std::uint32_t tile, const CoreArgs& args, int b,
+                                            int kv_head, int first) {
+  constexpr int kChunks = Tile<kHead>::kChunks;
+  const T* base = static_cast<const T*>(args.query.data) + b * args.query.batch_stride;
+  const int rows = args.tokens * args.group;
+  for (int i = threadIdx.x; i < kRows * kChunks; i += kThreads) {
+    const int row = i / kChunks, chunk = i % kChunks;
+    const int r = first + row;
+    const bool read = r < rows && chunk * 8 < args.head_size;
+    const int token = r / args.group, head = kv_head * args.group + r % args.group;
+    const T* source =
+        base + head * args.query.head_stride + token * args.query.token_stride + chunk * 8;
+    CopyAsync16(tile + Tile<kHead>::Offset(row, chunk), read ? source : base, read ? 16 : 0);
+  }
+}
+
+// Address of this lane's row for LoadMatrix4 of the A fragment (16 rows from `row`, step `k`).
+template <int kHead>
+__device__ __forceinline__ std::uint32_t QueryAddress(std::uint32_t tile, int row, int k) {
+  const int lane = threadIdx.x % 32;
+  return tile + Tile<kHead>::Offset(row + (lane & 15), 2 * k + (lane >> 4));
+}
+
+// The same for the B fragments of 16 keys from `key`: r[0], r[1] of the first 8, r[2], r[3] of the
+// next 8.
+template <int kHead>
+__device__ __forceinline__ std::uint32_t KeyAddress(std::uint32_t tile, int key, int k) {
+  const int lane = threadIdx.x % 32;
+  return tile + Tile<kHead>::Offset(key + (lane & 7) + ((lane >> 4) << 3), 2 * k + ((lane >> 3) & 1));
+}
+
+// The same, transposed, for the B fragments of 16 value columns from `column` over 16 keys from `key`.
+template <int kHead>
+__device__ __forceinline__ std::uint32_t ValueAddress(std::uint32_t tile, int key, int column) {
+  const int lane = threadIdx.x % 32;
+  return tile + Tile<kHead>::Offset(key + (lane & 15), column / 8 + (lane >> 4));
+}
+
+template <typename T>
+constexpr std::uint32_t kOnes = 0x3f803f80u;
+template <>
+constexpr std::uint32_t kOnes<__half> = 0x3c003c00u;
+
+// Whether either 16-bit element is NaN or Inf.
+template <typename T>
+__device__ __forceinline__ bool NotFinite(std::uint32_t pair) {
+  constexpr std::uint32_t kExponent = sizeof(T) == 2 && kOnes<T> == 0x3c003c00u ? 0x7c00u : 0x7f80u;
+  return (pair & kExponent) == kExponent || ((pair >> 16) & kExponent) == kExponent;
+}
+
+// This thread's share of the search for NaN or Inf in a block of values.
+template <typename T, int kHead, int kThreads>
+__device__ __forceinline__ bool ShareHasNotFinite(const unsigned char* tile) {
+  bool found = false;
+  for (int i = threadIdx.x; i < Tile<kHead>::kBlockBytes / 16; i += kThreads) {
+    const uint4 v = reinterpret_cast<const uint4*>(tile)[i];
+    found |= NotFinite<T>(v.x) || NotFinite<T>(v.y) || NotFinite<T>(v.z) || NotFinite<T>(v.w);
+  }
+  return found;
+}
+
+// The 128 keys of a block that one thread's two rows (g and g + 8 of a fragment) may use: bit
+// 4 * (j % 8) + e of word j / 8 stands for element e of the n-tile j of its score fragments.
+struct KeepBits {
+  std::uint32_t word[2] = {0, 0};
+};
+
+}  // namespace batch_invariant::cuda
+
+#endif  // BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_TILE_CUH_
