@@ -31,10 +31,10 @@ fi
 if [ $native = yes ]; then
   step "GoogleTest"
   status=0
-  ctest --test-dir build/native --verbose --parallel "$jobs" > $results/native.log 2>&1 || status=$?
+  ctest --test-dir build/native --verbose --parallel "$jobs" --timeout 600 > $results/native.log 2>&1 || status=$?
   read -r p f s <<<"$(awk -f scripts/count-tests.awk $results/native.log)"
   if [ $status -ne 0 ] || [ "$f" -ne 0 ]; then
-    grep -E '^ *[0-9]+: .*(FAILED|Failure|error)|\*\*\*' $results/native.log | head -n 60 >&2 || true
+    grep -E -A 6 ': Failure|\*\*\*(Failed|Exception|Timeout|Not Run)' $results/native.log | head -n 120 >&2 || true
     [ "$f" -ne 0 ] || f=1
   fi
   echo "GoogleTest: $p passed, $f failed, $s skipped (log: $results/native.log)"

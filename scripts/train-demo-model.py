@@ -482,14 +482,14 @@ def parse_arguments():
     parser.add_argument("--head-dim", type=int, default=32)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=32, help="windows of one context per step")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--steps", type=int, help="stop after so many steps instead of --epochs")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--attention-dropout", type=float, default=0.1)
-    parser.add_argument("--report", type=int, default=100, help="steps between two progress lines")
+    parser.add_argument("--report", type=int, default=200, help="steps between two progress lines")
     parser.add_argument("--sample-length", type=int, default=90)
     parser.add_argument("--no-compile", dest="compile", action="store_false",
                         help="do not use torch.compile")
@@ -557,7 +557,6 @@ def main():
                for text in sample(torch, model, tokenizer, PROMPTS, temperature,
                                   args.sample_length, device, args)]
     report = {
-        "command": " ".join(["scripts/train-demo-model.py", *sys.argv[1:]]),
         "device": name,
         "versions": {"torch": torch.__version__, "tokenizers": tokenizers.__version__,
                      "safetensors": safetensors.__version__},
