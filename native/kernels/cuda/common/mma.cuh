@@ -19,11 +19,10 @@ __device__ __forceinline__ std::uint32_t SharedAddress(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// 16 bytes; `valid` = false writes zeros and does not read `source`. Both addresses 16-byte
-// aligned.
+// Reads `bytes` (0 to 16) of `source` and writes them with zeros up to 16. Both addresses 16-byte
+// aligned; with 0 bytes `source` is not read.
 __device__ __forceinline__ void CopyAsync16(std::uint32_t destination, const void* source,
-                                            bool valid) {
-  const int bytes = valid ? 16 : 0;
+                                            int bytes) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;\n" ::"r"(destination),
                "l"(source), "r"(bytes)
                : "memory");

@@ -1,0 +1,78 @@
+// MatMul and Gemm on CUDA: y[i, j] = alpha * sum_k a[i, k] b[k, j] + beta * c[i, j], for each of
+// `batch` products (ONNX MatMul-13, Gemm-13).
+//
+// Contracts (the bytes of y[i, :] depend on a[i, :], b, c[i, :], alpha and beta alone):
+//   gemm.tc16  fp16 and bf16: one fp32 accumulator per output, from +0, K ascending in tensor-core
+//              steps of 16 (the last one filled up with zeros), never split; an accumulator of -0
+//              counts as +0. Then as below, and one rounding to the element type.
+//   gemm.f32   fp32: acc = +0; for k ascending: acc = fma(a[k], b[k], acc): the bytes of the CPU
+//              contract of the same name.
+// Both end with: acc itself when alpha is 1 and there is no c; otherwise fma(beta, c, alpha * acc),
+// alpha * acc rounded first. An fp32 NaN is written as 0x7fc00000.
+//
+// The row count chooses among kernels that share a contract; it changes no byte.
+#ifndef BATCH_INVARIANT_CUDA_GEMM_H_
+#define BATCH_INVARIANT_CUDA_GEMM_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "batch_invariant/cuda/common.h"
+#include "batch_invariant/status.h"
+
+namespace batch_invariant::cuda {
+
+// A matrix in device memory: element (row, column) is data[row * row_stride + column *
+// column_stride], strides in elements. A transposed matrix swaps them; a broadcast one has zeros.
+struct MatrixView {
+  const void* data = nullptr;
+  std::int64_t row_stride = 0;
+  std::int64_t column_stride = 1;
+};
+
+struct GemmArgs {
+  ElementType type = ElementType::kFloat32;
+  std::int64_t m = 0;
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+
+  MatrixView a;  // [m, k]
+  MatrixView b;  // [k, n]: computed, a transposed weight, or PackedGemmWeights(...)
+  MatrixView c;  // [m, n]; data null: none; counts as absent when beta is 0
+  float alpha = 1.0f;
+  float beta = 1.0f;
+
+  void* y = nullptr;  // [m, n], rows y_row_stride elements apart; may not overlap an operand
+  std::int64_t y_row_stride = 0;
+
+  // Product p reads a and b moved by p times their batch stride (0: shared) and writes y moved
+  // likewise. c is shared.
+  std::int64_t batch = 1;
+  std::int64_t a_batch_stride = 0;
+  std::int64_t b_batch_stride = 0;
+  std::int64_t y_batch_stride = 0;
+};
+
+// The contract id of an element type.
+const char* GemmContract(ElementType type);
+
+// Enqueues y on `stream`. Allocates nothing, waits for nothing, can be captured in a graph.
+// Any size, stride and alignment of the element type works; the fast kernels want a with
+// contiguous rows, 16-byte aligned data and strides that are multiples of 16 bytes.
+// kInvalidArgument: a negative size or a missing operand. kUnsupported: a size above 2^31 - 1, or
+// a device below compute capability 8.0. kDeviceError: the launch failed.
+Status Gemm(const GemmArgs& args, Stream stream);
+
+// Constant weights b [k, n] are read fastest with K contiguous. A weight that is already so
+// (transposed, 16-byte aligned) needs no packing; for any other one, PackGemmWeights writes the
+// transpose, rows padded to 16 bytes, into `packed` (PackedGemmWeightBytes, 16-byte aligned), and
+// PackedGemmWeights is the view to pass as GemmArgs::b. The values are copied, never changed.
+bool GemmWeightsNeedPacking(ElementType type, const MatrixView& b);
+std::size_t PackedGemmWeightBytes(ElementType type, std::int64_t k, std::int64_t n);
+Status PackGemmWeights(ElementType type, std::int64_t k, std::int64_t n, const MatrixView& b,
+                       void* packed, Stream stream);
+MatrixView PackedGemmWeights(ElementType type, std::int64_t k, const void* packed);
+
+}  // namespace batch_invariant::cuda
+
+#endif  // BATCH_INVARIANT_CUDA_GEMM_H_

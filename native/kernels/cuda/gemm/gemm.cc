@@ -1,0 +1,132 @@
+#include "batch_invariant/cuda/gemm.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/gemm/gemm_f32.h"
+#include "kernels/cuda/gemm/gemm_kernels.h"
+#include "kernels/cuda/gemm/gemm_sm90_table.h"
+#include "kernels/cuda/gemm/gemm_tile_table.h"
+
+namespace batch_invariant::cuda {
+namespace {
+
+// Rows of `outer` stride with contiguous elements, every row 16-byte aligned.
+bool AreVectors(const void* data, std::int64_t inner, std::int64_t outer, std::int64_t batch_stride,
+                ElementType type) {
+  const std::int64_t per_vector = 16 / static_cast<std::int64_t>(ElementSize(type));
+  return inner == 1 && outer % per_vector == 0 && batch_stride % per_vector == 0 &&
+         reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
+
+template <typename T>
+void AppendTileKernels(ElementType type, std::vector<GemmKernel>* kernels) {
+  using Table = GemmTileTable<T>;
+  const auto add = [&](const char* name, GemmNeeds needs, int m, int n, auto launch) {
+    kernels->push_back({name, type, needs, m, n, 1, 1, launch});
+  };
+  add("tile_k_16x64", GemmNeeds::kKVectors, 16, 64,
+      [](const GemmArgs& g, const DeviceInfo&, Stream s) {
+        return Table::KVectors(TileSize::kSmall, g, s);
+      });
+  add("tile_k_64x64", GemmNeeds::kKVectors, 64, 64,
+      [](const GemmArgs& g, const DeviceInfo&, Stream s) {
+        return Table::KVectors(TileSize::kMedium, g, s);
+      });
+  add("tile_k_128x128", GemmNeeds::kKVectors, 128, 128,
+      [](const GemmArgs& g, const DeviceInfo&, Stream s) {
+        return Table::KVectors(TileSize::kLarge, g, s);
+      });
+  add("tile_n_16x64", GemmNeeds::kNVectors, 16, 64,
+      [](const GemmArgs& g, const DeviceInfo&, Stream s) {
+        return Table::NVectors(TileSize::kSmall, g, s);
+      });
+  add("tile_n_64x64", GemmNeeds::kNVectors, 64, 64,
+      [](const GemmArgs& g, const DeviceInfo&, Stream s) {
+        return Table::NVectors(TileSize::kMedium, g, s);
+      });
+  add("tile_n_128x128", GemmNeeds::kNVectors, 128, 128,
+      [](const GemmArgs& g, const DeviceInfo&, Stream s) {
+        return Table::NVectors(TileSize::kLarge, g, s);
+      });
+  add("tile_elements_64x64", GemmNeeds::kAnything, 64, 64,
+      [](const GemmArgs& g, const DeviceInfo&, Stream s) { return Table::Elements(g, s); });
+  for (const GemmKernel& kernel : Sm90GemmKernels<T>()) kernels->push_back(kernel);
+}
+
+std::vector<GemmKernel> MakeTable() {
+  std::vector<GemmKernel> kernels;
+  const auto add_f32 = [&](const char* name, int m, int n, auto launch) {
+    kernels.push_back({name, ElementType::kFloat32, GemmNeeds::kAnything, m, n, 1, 1, launch});
+  };
+  add_f32("f32_16x32", 16, 32,
+          [](const GemmArgs& g, const DeviceInfo&, Stream s) { return GemmF32Small(g, s); });
+  add_f32("f32_64x64", 64, 64,
+          [](const GemmArgs& g, const DeviceInfo&, Stream s) { return GemmF32Large(g, s); });
+  AppendTileKernels<__half>(ElementType::kFloat16, &kernels);
+  AppendTileKernels<__nv_bfloat16>(ElementType::kBFloat16, &kernels);
+  return kernels;
+}
+
+}  // namespace
+
+std::span<const GemmKernel> GemmKernels() {
+  static const std::vector<GemmKernel> kernels = MakeTable();
+  return kernels;
+}
+
+bool Serves(const GemmKernel& kernel, const GemmArgs& g, const DeviceInfo& device) {
+  if (kernel.type != g.type || device.compute_capability < 80) return false;
+  if (kernel.needs == GemmNeeds::kAnything) return true;
+  if (!AreVectors(g.a.data, g.a.column_stride, g.a.row_stride, g.a_batch_stride, g.type)) {
+    return false;
+  }
+  if (kernel.needs == GemmNeeds::kNVectors) {
+    return AreVectors(g.b.data, g.b.column_stride, g.b.row_stride, g.b_batch_stride, g.type);
+  }
+  if (!AreVectors(g.b.data, g.b.row_stride, g.b.column_stride, g.b_batch_stride, g.type)) {
+    return false;
+  }
+  // A tensor map has no dimension of size 0 and no stride of 0.
+  return kernel.needs == GemmNeeds::kKVectors || (device.compute_capability == 90 && g.k > 0 &&
+                                                  g.a.row_stride > 0 && g.b.column_stride > 0);
+}
+
+Status CheckGemmArgs(const GemmArgs& g) {
+  if (g.m < 0 || g.n < 0 || g.k < 0 || g.batch < 0) {
+    return Status::InvalidArgument("MatMul: a negative size");
+  }
+  constexpr std::int64_t kLimit = std::numeric_limits<std::int32_t>::max();
+  if (g.m > kLimit || g.n > kLimit || g.k > kLimit || g.batch > kLimit) {
+    return Status::Unsupported("MatMul: a size above 2^31 - 1");
+  }
+  const bool empty = g.m == 0 || g.n == 0 || g.batch == 0;
+  if (!empty && (g.y == nullptr || (g.k > 0 && (g.a.data == nullptr || g.b.data == nullptr)))) {
+    return Status::InvalidArgument("MatMul: a missing operand");
+  }
+  return Status::Ok();
+}
+
+const char* GemmContract(ElementType type) {
+  return type == ElementType::kFloat32 ? "gemm.f32.v1" : "gemm.tc16.v1";
+}
+
+Status Gemm(const GemmArgs& args, Stream stream) {
+  BATCH_INVARIANT_RETURN_IF_ERROR(CheckGemmArgs(args));
+  if (args.m == 0 || args.n == 0 || args.batch == 0) return Status::Ok();
+  DeviceInfo device;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
+  if (device.compute_capability < 80) {
+    return Status::Unsupported(
+        "MatMul: CUDA device " + std::to_string(device.ordinal) + " has compute capability " +
+        std::to_string(device.compute_capability / 10) + "." +
+        std::to_string(device.compute_capability % 10) + "; 8.0 or newer is needed");
+  }
+  return ChooseGemmKernel(args, device).launch(args, device, stream);
+}
+
+}  // namespace batch_invariant::cuda

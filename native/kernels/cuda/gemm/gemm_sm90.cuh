@@ -1,0 +1,415 @@
+// GEMM, fp16 and bf16, compute capability 9.0: y = epilogue(a b), operands with K contiguous.
+//
+// Layouts: a [m, k] and b as [n, k], rows 16-byte aligned; y rows contiguous.
+// Accumulation: contract gemm.tc16. One fp32 accumulator per output, from +0, K ascending in
+//   tensor-core steps of 16 (wgmma or mma.sync); the last tile of K is filled up with zeros.
+// May vary freely: tile shape, cluster shape, stages, instruction, the order of tiles.
+//
+// One producer thread keeps a ring of K tiles full with bulk tensor copies; consumer warps
+// multiply. Blocks of a cluster share operands: each fetches its share of a tile and multicasts it.
+// Blocks are persistent, so the ring runs on across output tiles.
+#ifndef BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_SM90_CUH_
+#define BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_SM90_CUH_
+
+#include <cstdint>
+
+#include "kernels/cuda/common/hopper.cuh"
+#include "kernels/cuda/common/mma.cuh"
+#include "kernels/cuda/common/wgmma.cuh"
+#include "kernels/cuda/gemm/epilogue.cuh"
+#include "kernels/cuda/gemm/tile_fill.cuh"
+
+namespace batch_invariant::cuda {
+
+enum class Instruction { kMma, kWgmma };
+
+// kM x kN outputs a block; kAtoms x 64 of K a stage; kClusterM x kClusterN blocks a cluster.
+// kWgmma: one consumer warpgroup for 64 rows; only kRowsA rows of a are fetched (rows past them are
+//   multiplied with whatever follows in shared memory and never stored).
+// kMma: kWarpM x kWarpN outputs a consumer warp.
+template <Instruction kInstruction_, int kM_, int kN_, int kAtoms_, int kStages_,
+          int kClusterM_ = 1, int kClusterN_ = 1, int kRowsA_ = kM_, int kWarpM_ = 16,
+          int kWarpN_ = 16>
+struct Sm90Shape {
+  static constexpr Instruction kInstruction = kInstruction_;
+  static constexpr int kM = kM_, kN = kN_, kAtoms = kAtoms_, kStages = kStages_;
+  static constexpr int kClusterM = kClusterM_, kClusterN = kClusterN_, kRowsA = kRowsA_;
+  static constexpr int kWarpM = kWarpM_, kWarpN = kWarpN_;
+  static constexpr bool kIsWgmma = kInstruction == Instruction::kWgmma;
+
+  static constexpr int kConsumerWarps = kIsWgmma ? kM / 16 : (kM / kWarpM) * (kN / kWarpN);
+  static constexpr int kProducerWarps = kIsWgmma ? 4 : 1;
+  static constexpr int kThreads = 32 * (kConsumerWarps + kProducerWarps);
+  static constexpr int kAtomBytesA = kRowsA * 128, kAtomBytesB = kN * 128;
+  static constexpr int kStageBytes = kAtoms * (kAtomBytesA + kAtomBytesB);
+  // Base alignment of the 128-byte swizzle, and the two barriers of each stage.
+  static constexpr int kSharedBytes = 1024 + kStages * kStageBytes + kStages * 16;
+  static_assert(kSharedBytes <= 227 * 1024);
+  static_assert(kRowsA % (8 * kClusterN) == 0 && kN % (8 * kClusterM) == 0);
+  static_assert(kRowsA == kM || (kStageBytes >= kM * 128 && kStages > 1));
+};
+
+// Place in the ring of stages; `phase` is the parity of the barriers' current use.
+template <int kStages>
+struct RingPosition {
+  int stage = 0;
+  std::uint32_t phase = 0;
+  __device__ __forceinline__ void Advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+// Order of output tiles: kGroup cluster rows down, then along n, so that the blocks running at one
+// time share both operands in L2.
+struct TileOrder {
+  static constexpr int kGroup = 8;
+  int clusters_m;
+  int clusters_n;
+  int batch;
+
+  __device__ __forceinline__ int count() const { return clusters_m * clusters_n * batch; }
+  __device__ __forceinline__ void Locate(int index, int* batch_index, int* m, int* n) const {
+    const int per_batch = clusters_m * clusters_n;
+    *batch_index = index / per_batch;
+    index %= per_batch;
+    const int group = index / (kGroup * clusters_n);
+    const int height = min(kGroup, clusters_m - group * kGroup);
+    index -= group * kGroup * clusters_n;
+    *m = group * kGroup + index % height;
+    *n = index / height;
+  }
+};
+
+struct Sm90Params {
+  TileOrder order;
+  int steps;      // stages of K
+  int a_batched;  // 0 or 1: whether the batch index moves the operand
+  int b_batched;
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+template <typename Shape>
+struct Sm90Ring {
+  std::uint32_t stages;    // shared address of stage 0
+  std::uint32_t barriers;  // full[0..kStages), then empty[0..kStages)
+
+  __device__ __forceinline__ std::uint32_t Full(int stage) const { return barriers + 8 * stage; }
+  __device__ __forceinline__ std::uint32_t Empty(int stage) const {
+    return barriers + 8 * (Shape::kStages + stage);
+  }
+  __device__ __forceinline__ std::uint32_t A(int stage, int atom) const {
+    return stages + stage * Shape::kStageBytes + atom * Shape::kAtomBytesA;
+  }
+  __device__ __forceinline__ std::uint32_t B(int stage, int atom) const {
+    return stages + stage * Shape::kStageBytes + Shape::kAtoms * Shape::kAtomBytesA +
+           atom * Shape::kAtomBytesB;
+  }
+
+  // One consumer warp is done with a stage: tells every block that writes into it.
+  __device__ __forceinline__ void Release(int stage, int lane, int rank) const {
+    if constexpr (Shape::kClusterM * Shape::kClusterN == 1) {
+      if (lane == 0) BarrierArrive(Empty(stage));
+    } else {
+      constexpr int kM = Shape::kClusterM, kN = Shape::kClusterN;
+      const int rank_m = rank % kM, rank_n = rank / kM;
+      if (lane < kN) {
+        BarrierArriveCluster(Empty(stage), rank_m + kM * lane);
+      } else if (lane < kN + kM - 1) {
+        const int other = lane - kN + (lane - kN >= rank_m ? 1 : 0);
+        BarrierArriveCluster(Empty(stage), other + kM * rank_n);
+      }
+    }
+  }
+};
+
+template <typename Shape>
+__device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const CUtensorMap* map_a,
+                                            const CUtensorMap* map_b, const Sm90Params& params,
+                                            int rank, int cluster, int clusters) {
+  constexpr int kClusterM = Shape::kClusterM, kClusterN = Shape::kClusterN;
+  constexpr int kSliceA = Shape::kRowsA / kClusterN, kSliceB = Shape::kN / kClusterM;
+  const int rank_m = rank % kClusterM, rank_n = rank / kClusterM;
+  std::uint16_t mask_a = 0, mask_b = 0;
+#pragma unroll
+  for (int j = 0; j < kClusterN; ++j) mask_a |= 1 << (rank_m + kClusterM * j);
+#pragma unroll
+  for (int i = 0; i < kClusterM; ++i) mask_b |= 1 << (i + kClusterM * rank_n);
+  // Activations are read by every block, weights (for few rows) by one.
+  const std::uint64_t policy_a = PolicyEvictLast();
+  const std::uint64_t policy_b =
+      params.order.clusters_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
+
+  RingPosition<Shape::kStages> at;
+  for (int tile = cluster; tile < params.order.count(); tile += clusters) {
+    int batch, m, n;
+    params.order.Locate(tile, &batch, &m, &n);
+    const int row_a = (m * kClusterM + rank_m) * Shape::kM + rank_n * kSliceA;
+    const int row_b = (n * kClusterN + rank_n) * Shape::kN + rank_m * kSliceB;
+    const int batch_a = batch * params.a_batched, batch_b = batch * params.b_batched;
+    for (int step = 0; step < params.steps; ++step) {
+      BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
+      const std::uint32_t full = ring.Full(at.stage);
+      BarrierExpectBytes(full, Shape::kStageBytes);
+#pragma unroll
+      for (int atom = 0; atom < Shape::kAtoms; ++atom) {
+        const int k = (step * Shape::kAtoms + atom) * kTileK;
+        const std::uint32_t a = ring.A(at.stage, atom) + rank_n * kSliceA * 128;
+        const std::uint32_t b = ring.B(at.stage, atom) + rank_m * kSliceB * 128;
+        if constexpr (kClusterM == 1) {
+          TensorCopy(b, map_b, full, k, row_b, batch_b, policy_b);
+        } else {
+          TensorCopyMulticast(b, map_b, full, k, row_b, batch_b, mask_b, policy_b);
+        }
+        if constexpr (kClusterN == 1) {
+          TensorCopy(a, map_a, full, k, row_a, batch_a, policy_a);
+        } else {
+          TensorCopyMulticast(a, map_a, full, k, row_a, batch_a, mask_a, policy_a);
+        }
+      }
+      at.Advance();
+    }
+  }
+}
+
+// Rows g and g + 8 of kCount blocks of 8 columns in the accumulator layout of mma.cuh, stored as 16
+// bytes a lane where alignment allows.
+template <typename T, int kCount>
+__device__ __forceinline__ void StoreBlocks(const Epilogue<T>& epilogue, int batch, int row,
+                                            int column, int lane, const float (&acc)[4 * kCount]) {
+  static_assert(kCount % 4 == 0);
+  const int t = lane % 4;
+#pragma unroll
+  for (int quad = 0; quad < kCount / 4; ++quad) {
+    const int column0 = column + 32 * quad;
+    if (column0 >= epilogue.n) break;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int r = row + lane / 4 + 8 * half;
+      if (epilogue.wide && column0 + 32 <= epilogue.n) {
+        std::uint32_t w[4];
+        const int inside = min(r, epilogue.m - 1);  // c is read within bounds
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int at = 16 * quad + 4 * i + 2 * half;
+          w[i] = PackPair<T>(epilogue.Finish(inside, column0 + 8 * i + 2 * t, acc[at]),
+                             epilogue.Finish(inside, column0 + 8 * i + 2 * t + 1, acc[at + 1]));
+        }
+        // Transpose 4 words by 4 lanes: lane t ends with the 8 columns of block t.
+#pragma unroll
+        for (int i = 0; i < 4; i += 2) {
+          const std::uint32_t got = __shfl_xor_sync(~0u, t & 1 ? w[i] : w[i + 1], 1);
+          (t & 1 ? w[i] : w[i + 1]) = got;
+        }
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const std::uint32_t got = __shfl_xor_sync(~0u, t & 2 ? w[i] : w[i + 2], 2);
+          (t & 2 ? w[i] : w[i + 2]) = got;
+        }
+        if (r < epilogue.m) {
+          T* y = epilogue.y + batch * epilogue.y_batch_stride + r * epilogue.y_row_stride +
+                 column0 + 8 * t;
+          *reinterpret_cast<uint4*>(y) = make_uint4(w[0], w[1], w[2], w[3]);
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int at = 16 * quad + 4 * i + 2 * half;
+          epilogue.StorePair(batch, r, column0 + 8 * i + 2 * t, acc[at], acc[at + 1]);
+        }
+      }
+    }
+  }
+}
+
+template <typename T, typename Shape>
+__device__ __forceinline__ void Sm90ConsumeWgmma(const Sm90Ring<Shape>& ring,
+                                                 const Epilogue<T>& epilogue,
+                                                 const Sm90Params& params, int rank, int cluster,
+                                                 int clusters) {
+  const int group = threadIdx.x / 128 - 1;
+  const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  RingPosition<Shape::kStages> at;
+  for (int tile = cluster; tile < params.order.count(); tile += clusters) {
+    float acc[Shape::kN / 2] = {};
+    int previous = -1;
+    for (int step = 0; step < params.steps; ++step) {
+      BarrierWait(ring.Full(at.stage), at.phase);
+      PinRegisters(acc);
+      WgmmaFence();
+#pragma unroll
+      for (int atom = 0; atom < Shape::kAtoms; ++atom) {
+        const std::uint64_t a = SwizzledDescriptor(ring.A(at.stage, atom) + group * 64 * 128);
+        const std::uint64_t b = SwizzledDescriptor(ring.B(at.stage, atom));
+#pragma unroll
+        for (int sub = 0; sub < kTileK / 16; ++sub) {
+          Wgmma<T, Shape::kN>::Shared(acc, a + 2 * sub, b + 2 * sub);
+        }
+      }
+      WgmmaCommit();
+      PinRegisters(acc);
+      WgmmaWait<1>();
+      if (previous >= 0) ring.Release(previous, lane, rank);
+      previous = at.stage;
+      at.Advance();
+    }
+    WgmmaWait<0>();
+    PinRegisters(acc);
+    if (previous >= 0) ring.Release(previous, lane, rank);
+
+    int batch, m, n;
+    params.order.Locate(tile, &batch, &m, &n);
+    const int row =
+        (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kM + group * 64 + warp * 16;
+    const int column = (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN;
+    if (row < epilogue.m && column < epilogue.n && (warp * 16 < Shape::kRowsA)) {
+      StoreBlocks<T, Shape::kN / 8>(epilogue, batch, row, column, lane, acc);
+    }
+  }
+}
+
+template <typename T, typename Shape>
+__device__ __forceinline__ void Sm90ConsumeMma(const Sm90Ring<Shape>& ring,
+                                               const Epilogue<T>& epilogue,
+                                               const Sm90Params& params, int rank, int cluster,
+                                               int clusters) {
+  constexpr int kFragmentsM = Shape::kWarpM / 16, kFragmentsN = Shape::kWarpN / 16;
+  constexpr int kSubs = kTileK / 16;
+  constexpr int kWarpsM = Shape::kM / Shape::kWarpM;
+  const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
+  const int warp_row = warp % kWarpsM * Shape::kWarpM;
+  const int warp_column = warp / kWarpsM * Shape::kWarpN;
+  const int matrix = lane / 8, line = lane % 8;
+
+  // Two buffers of one K tile each: the next tile's fragments load while this one multiplies.
+  std::uint32_t a[2][kSubs][kFragmentsM][4], b[2][kSubs][kFragmentsN][4];
+  const auto load = [&](int stage, int atom, int buffer) {
+#pragma unroll
+    for (int sub = 0; sub < kSubs; ++sub) {
+#pragma unroll
+      for (int j = 0; j < kFragmentsN; ++j) {
+        const int row = warp_column + 16 * j + matrix / 2 * 8 + line;
+        LoadMatrix4(b[buffer][sub][j],
+                    ring.B(stage, atom) + SwizzledOffset(row, 2 * sub + matrix % 2));
+      }
+#pragma unroll
+      for (int i = 0; i < kFragmentsM; ++i) {
+        const int row = warp_row + 16 * i + matrix % 2 * 8 + line;
+        LoadMatrix4(a[buffer][sub][i],
+                    ring.A(stage, atom) + SwizzledOffset(row, 2 * sub + matrix / 2));
+      }
+    }
+  };
+
+  static_assert(Shape::kAtoms == 2, "the two fragment buffers alternate with the atoms of a stage");
+  RingPosition<Shape::kStages> at;
+  for (int tile = cluster; tile < params.order.count(); tile += clusters) {
+    float acc[kFragmentsM][kFragmentsN][2][4] = {};
+    const auto multiply = [&](int buffer) {
+#pragma unroll
+      for (int sub = 0; sub < kSubs; ++sub) {
+#pragma unroll
+        for (int i = 0; i < kFragmentsM; ++i) {
+#pragma unroll
+          for (int j = 0; j < kFragmentsN; ++j) {
+            const std::uint32_t(&w)[4] = b[buffer][sub][j];
+            MmaStep<T>(acc[i][j][0], a[buffer][sub][i], w[0], w[1]);
+            MmaStep<T>(acc[i][j][1], a[buffer][sub][i], w[2], w[3]);
+          }
+        }
+      }
+    };
+    if (params.steps > 0) {
+      BarrierWait(ring.Full(at.stage), at.phase);
+      load(at.stage, 0, 0);
+    }
+    for (int step = 0; step < params.steps; ++step) {
+      load(at.stage, 1, 1);
+      multiply(0);
+      const int done = at.stage;
+      at.Advance();
+      if (step + 1 < params.steps) {
+        BarrierWait(ring.Full(at.stage), at.phase);
+        load(at.stage, 0, 0);
+      }
+      multiply(1);
+      ring.Release(done, lane, rank);
+    }
+
+    int batch, m, n;
+    params.order.Locate(tile, &batch, &m, &n);
+    const int row = (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kM + warp_row;
+    const int column = (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN + warp_column;
+#pragma unroll
+    for (int i = 0; i < kFragmentsM; ++i) {
+#pragma unroll
+      for (int j = 0; j < kFragmentsN; ++j) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const float(&v)[4] = acc[i][j][half];
+          const int r = row + 16 * i + lane / 4, c = column + 16 * j + 8 * half + lane % 4 * 2;
+          epilogue.StorePair(batch, r, c, v[0], v[1]);
+          epilogue.StorePair(batch, r + 8, c, v[2], v[3]);
+        }
+      }
+    }
+  }
+}
+
+#endif  // __CUDA_ARCH_FEAT_SM90_ALL
+
+template <typename T, typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads, 1)
+    GemmSm90(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
+             const Epilogue<T> epilogue, const Sm90Params params) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ unsigned char shared[];
+  constexpr int kClusterBlocks = Shape::kClusterM * Shape::kClusterN;
+  Sm90Ring<Shape> ring;
+  ring.stages = (SharedAddress(shared) + 1023) & ~1023u;
+  ring.barriers = ring.stages + Shape::kStages * Shape::kStageBytes;
+  const int rank = kClusterBlocks == 1 ? 0 : ClusterBlockRank();
+  const int cluster = blockIdx.x / kClusterBlocks, clusters = gridDim.x / kClusterBlocks;
+
+  if (threadIdx.x == 0) {
+    PrefetchTensorMap(&map_a);
+    PrefetchTensorMap(&map_b);
+    for (int stage = 0; stage < Shape::kStages; ++stage) {
+      BarrierInit(ring.Full(stage), 1);
+      BarrierInit(ring.Empty(stage),
+                  (Shape::kClusterM + Shape::kClusterN - 1) * Shape::kConsumerWarps);
+    }
+    BarrierInitFence();
+  }
+  if constexpr (kClusterBlocks > 1) {
+    ClusterSync();
+  } else {
+    __syncthreads();
+  }
+
+  if (threadIdx.x < 32 * Shape::kProducerWarps) {
+    if constexpr (Shape::kIsWgmma && Shape::kConsumerWarps == 8) RegistersLower<40>();
+    if (threadIdx.x == 0) {
+      Sm90Produce<Shape>(ring, &map_a, &map_b, params, rank, cluster, clusters);
+    }
+    __syncwarp();
+  } else {
+    if constexpr (Shape::kIsWgmma) {
+      if constexpr (Shape::kConsumerWarps == 8) RegistersRaise<232>();
+      Sm90ConsumeWgmma<T, Shape>(ring, epilogue, params, rank, cluster, clusters);
+    } else {
+      Sm90ConsumeMma<T, Shape>(ring, epilogue, params, rank, cluster, clusters);
+    }
+    __syncwarp();
+  }
+  // Peers may still write into, or arrive in, this block's shared memory.
+  if constexpr (kClusterBlocks > 1) ClusterSync();
+#endif
+}
+
+}  // namespace batch_invariant::cuda
+
+#endif  // BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_SM90_CUH_

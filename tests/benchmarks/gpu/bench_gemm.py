@@ -1,0 +1,104 @@
+"""GEMM against cuBLAS through PyTorch: y[m, n] = a[m, k] w[n, k]^T.
+
+bench_gemm.py LIBRARY [--out FILE] [--every-kernel] [--quick] [--dtypes bfloat16,float16]
+LIBRARY is the shared library of harness.cc. --every-kernel also times each kernel of the table that
+could make sense and names the fastest, for tuning the choice.
+"""
+import argparse
+import ctypes
+import math
+import sys
+
+import torch
+
+import timing
+
+SHAPES = [  # k, n
+    (4096, 4096), (4096, 6144), (4096, 28672), (14336, 4096), (4096, 128256),  # Llama-3-8B
+    (12288, 4096), (4096, 24576), (4096, 151936),  # Qwen3-8B
+    (1024, 4096), (2048, 1024), (1024, 6144), (3072, 1024), (1024, 151936),  # Qwen3-0.6B
+    (4096, 1536), (1024, 4096), (4096, 7168), (3584, 4096),  # Llama-3-8B over 4 GPUs
+]
+ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 8192]
+QUICK_SHAPES = [(4096, 4096), (4096, 6144), (4096, 28672), (14336, 4096), (1024, 6144), (3072, 1024)]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("library")
+    parser.add_argument("--out")
+    parser.add_argument("--every-kernel", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--dtypes", default="bfloat16,float16")
+    parser.add_argument("--rows")
+    parser.add_argument("--shapes", help="k:n,k:n")
+    parser.add_argument("--repeats", type=int, default=15)
+    options = parser.parse_args()
+    lib = timing.load(options.library)
+
+    shapes = QUICK_SHAPES if options.quick else sorted(set(SHAPES))
+    if options.shapes:
+        shapes = [tuple(map(int, s.split(":"))) for s in options.shapes.split(",")]
+    counts = list(map(int, options.rows.split(","))) if options.rows else ROWS
+    rows = []
+    for dtype in options.dtypes.split(","):
+        code, torch_type = timing.TYPES[dtype]
+        for k, n in shapes:
+            w = torch.randn(n, k, device="cuda", dtype=torch_type) * 0.05
+            for m in counts:
+                if m * n > 600_000_000:
+                    continue
+                a = torch.randn(m, k, device="cuda", dtype=torch_type)
+                y = torch.full((m, n), float("nan"), device="cuda", dtype=torch_type)
+                peer_y = torch.empty_like(y)
+                shape = (ctypes.c_int(code), timing.size(m), timing.size(n), timing.size(k),
+                         timing.pointer(a), timing.pointer(w), ctypes.c_int(1), timing.pointer(y))
+
+                def ours(kernel, shape=shape):
+                    if lib.bi_gemm(ctypes.c_int(kernel), *shape, timing.stream()) != 0:
+                        raise SystemExit("kernel failed")
+
+                candidates = {"peer": lambda: torch.matmul(a, w.t(), out=peer_y), "ours": lambda: ours(-1)}
+                choice = lib.bi_gemm_choice(*shape)
+                if options.every_kernel:
+                    for kernel in range(lib.bi_gemm_kernels()):
+                        height = lib.bi_gemm_rows(kernel)
+                        fits = height == 128 if m > 256 else height <= max(4 * m, 16) and 4 * height >= min(m, 64)
+                        if lib.bi_gemm_serves(ctypes.c_int(kernel), *shape) and fits:
+                            name = lib.bi_gemm_name(kernel).decode()
+                            if name.startswith("tile_elements"):
+                                continue
+                            candidates[name] = lambda kernel=kernel: ours(kernel)
+                large = m * n * k > 2e11
+                times = timing.time_in_turn(candidates, 5 if large else options.repeats)
+                floor = max((n * k + m * k + m * n) * 2 / timing.COPY_BYTES_PER_US,
+                            2.0 * m * n * k / timing.FLOP_PER_US)
+                error = ((y.float() - peer_y.float()).norm() / peer_y.float().norm()).item()
+                if not error < 1e-2:
+                    raise SystemExit(f"m {m} n {n} k {k}: relative difference to the peer {error}")
+                rows.append({
+                    "subject": "gemm", "op": "MatMul", "shape": f"k{k} n{n}", "dtype": dtype, "rows": m,
+                    "peer": "cuBLAS (PyTorch)", "peerMicroseconds": round(times["peer"], 2),
+                    "microseconds": round(times["ours"], 2), "floorMicroseconds": round(floor, 2),
+                    "ratio": round(times["peer"] / times["ours"], 3),
+                    "kernel": lib.bi_gemm_name(choice).decode(),
+                })
+                line = rows[-1]
+                text = (f"{dtype[:4]} k{k:6d} n{n:7d} m{m:5d} cublas {times['peer']:8.1f} ours {times['ours']:8.1f} "
+                        f"floor {floor:8.1f} ratio {line['ratio']:.2f} {line['kernel']}")
+                if options.every_kernel:
+                    others = sorted((t, c) for c, t in times.items() if c not in ("peer", "ours"))
+                    text += " | " + " ".join(f"{c} {t:.1f}" for t, c in others)
+                print(text, flush=True)
+            del w
+    for low, high in ((1, 64), (65, 1 << 30)):
+        ratios = [r["ratio"] for r in rows if low <= r["rows"] <= high]
+        if ratios:
+            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+            print(f"rows {low}..{high}: geometric mean {mean:.3f}, lowest {min(ratios):.3f}, cells {len(ratios)}")
+    if options.out:
+        timing.write_records(options.out, " ".join(sys.argv), timing.commit(), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Timing for the GPU benchmarks: caches flushed before every run, candidates in turn, medians."""
+import ctypes
+import datetime
+import json
+import statistics
+import subprocess
+
+import torch
+
+FLUSH_BYTES = 192 << 20  # several times the L2
+TYPES = {"float32": (0, torch.float32), "float16": (1, torch.float16), "bfloat16": (2, torch.bfloat16)}
+COPY_BYTES_PER_US = 4.28e6  # measured on the H200: tests/benchmarks/gpu/NOTES.md
+FLOP_PER_US = 790e6
+
+_flush = None
+
+
+def load(path):
+    lib = ctypes.CDLL(path)
+    lib.bi_gemm_name.restype = ctypes.c_char_p
+    return lib
+
+
+def pointer(tensor):
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def stream():
+    return ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+
+
+def size(value):
+    return ctypes.c_int64(value)
+
+
+def time_in_turn(candidates, repeats):
+    """Median microseconds of each callable; one run of each a round, L2 flushed before each run."""
+    global _flush
+    if _flush is None:
+        _flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
+    samples = {name: [] for name in candidates}
+    for name, run in candidates.items():
+        run()
+    torch.cuda.synchronize()
+    for _ in range(repeats):
+        events = []
+        for name, run in candidates.items():
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            _flush.zero_()
+            start.record()
+            run()
+            end.record()
+            events.append((name, start, end))
+        torch.cuda.synchronize()
+        for name, start, end in events:
+            samples[name].append(start.elapsed_time(end) * 1000.0)
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def differing(x, y):
+    """Elements that differ in any bit."""
+    words = {2: torch.int16, 4: torch.int32}[x.element_size()]
+    return int((x.view(words) != y.view(words)).sum())
+
+
+def write_records(path, command, commit, rows):
+    record = {
+        "device": torch.cuda.get_device_name(),
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+        "commit": commit,
+        "onnxruntime": None,
+        "torch": torch.__version__,
+        "rows": rows,
+    }
+    with open(path, "w") as file:
+        json.dump(record, file, indent=1)
+
+
+def commit():
+    try:
+        return subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
