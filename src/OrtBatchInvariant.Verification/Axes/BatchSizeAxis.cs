@@ -1,0 +1,18 @@
+using OrtBatchInvariant.Verification.Completions;
+
+namespace OrtBatchInvariant.Verification.Axes;
+
+/// <summary>The prompt in every row of batches of growing size.</summary>
+internal sealed class BatchSizeAxis : InvarianceAxis
+{
+    private const int Largest = 32;
+
+    private static readonly int[] s_quick = [1, 2, 3, 5, 8, 16, Largest];
+
+    public override string Name => "batch size";
+
+    public override string Describe(AxisContext context) => $"batch size, 1 to {Largest}";
+
+    public override IEnumerable<CompletionBatch> Batches(AxisContext context, int prompt) =>
+        (context.IsQuick ? s_quick : Enumerable.Range(1, Largest)).Select(size => context.Copies(prompt, size));
+}
