@@ -32,6 +32,7 @@ public static class ModelExporter
         IProgress<ExportProgress>? progress = null,
         CancellationToken cancellation = default)
     {
+        options?.Validate();
         var config = HfConfig.Load(checkpointFolder);
         using var checkpoint = SafeTensorsCheckpoint.Open(checkpointFolder);
         var weights = new CheckpointWeights(checkpoint, config.TieWordEmbeddings);

