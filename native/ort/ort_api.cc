@@ -20,7 +20,11 @@ OrtErrorCode ToOrtErrorCode(StatusCode code) {
   return ORT_FAIL;
 }
 
+uint32_t g_runtime_minor_version = kOrtApiVersion;
+
 }  // namespace
+
+uint32_t RuntimeMinorVersion() { return g_runtime_minor_version; }
 
 OrtStatus* InitializeOrtApi(const OrtApiBase* base) noexcept {
   // An older runtime prints a line of its own when asked for a version that it does not have, so
@@ -44,6 +48,7 @@ OrtStatus* InitializeOrtApi(const OrtApiBase* base) noexcept {
     return first->CreateStatus(ORT_NOT_IMPLEMENTED, message.c_str());
   }
   Ort::InitApi(api);
+  g_runtime_minor_version = static_cast<uint32_t>(minor);
   return nullptr;
 }
 

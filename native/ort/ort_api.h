@@ -22,6 +22,12 @@ inline constexpr const char* kProviderName = "BatchInvariantExecutionProvider";
 inline constexpr const char* kCustomOpDomain = "ort.batch_invariant";
 inline constexpr const char* kLibraryVersion = "0.1.0";
 
+// The newest version whose OrtEp members are used, where the runtime has them.
+inline constexpr uint32_t kNewestEpVersion = 26;
+
+// The N of the running ONNX Runtime 1.N. Only after InitializeOrtApi.
+uint32_t RuntimeMinorVersion();
+
 // Makes Ort::GetApi() usable, or says in one sentence why this ONNX Runtime will not do.
 // The returned status was made by `base`, whatever its version. Null when all is well.
 OrtStatus* InitializeOrtApi(const OrtApiBase* base) noexcept;

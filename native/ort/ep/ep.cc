@@ -1,9 +1,9 @@
 #include "ort/ep/ep.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 
-#include "ort/ep/ep_factory.h"
 #include "ort/ep/kernel_registry.h"
 
 namespace batch_invariant::ort {
@@ -18,6 +18,14 @@ Status ReadSwitch(const std::string& key, const std::string& value, bool* out) {
     return Status::InvalidArgument("the option " + key + " is '" + value + "', use 1 or 0");
   }
   return Status::Ok();
+}
+
+Status ReadNumber(const std::string& key, const std::string& value, int64_t* out) {
+  const char* end = value.data() + value.size();
+  const auto [parsed_to, error] = std::from_chars(value.data(), end, *out);
+  if (error == std::errc() && parsed_to == end && *out >= 0) return Status::Ok();
+  return Status::InvalidArgument("the option " + key + " is '" + value +
+                                 "', use a number from 0 on");
 }
 
 std::string Describe(const NodeCoverage& node) {
@@ -35,14 +43,32 @@ Status ReadOptions(Ort::ConstSessionOptions session_options, EpOptions* options)
   if (const std::string value = entry("strict"); !value.empty()) {
     BATCH_INVARIANT_RETURN_IF_ERROR(ReadSwitch("strict", value, &options->strict));
   }
+  if (const std::string value = entry("enable_cuda_graph"); !value.empty()) {
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        ReadSwitch("enable_cuda_graph", value, &options->enable_cuda_graph));
+  }
+  if (const std::string value = entry("device_id"); !value.empty()) {
+    BATCH_INVARIANT_RETURN_IF_ERROR(ReadNumber("device_id", value, &options->device_id));
+  }
+  options->device = entry("device");
+  if (!options->device.empty() && options->device != "cpu" && options->device != "cuda") {
+    return Status::InvalidArgument("the option device is '" + options->device +
+                                   "', use cpu or cuda");
+  }
   options->report_id = entry("report_id");
   return ChooseInstructionSet(entry("instruction_set"), &options->instruction_set);
 }
 
-BatchInvariantEp::BatchInvariantEp(const EpFactory& factory, EpOptions options)
-    : OrtEp{}, factory_(factory), options_(std::move(options)) {
+BatchInvariantEp::BatchInvariantEp(std::span<const OpDefinition> ops,
+                                   const OrtKernelRegistry* registry, EpOptions options,
+                                   std::unique_ptr<DeviceSession> device)
+    : OrtEp{},
+      ops_(ops),
+      registry_(registry),
+      options_(std::move(options)),
+      device_(std::move(device)) {
   ort_version_supported = kOrtApiVersion;
-  report_.device = "cpu";
+  report_.device = device_ == nullptr ? "cpu" : device_->Describe();
   report_.instruction_set = cpu::Name(options_.instruction_set);
 
   OrtEp::GetName = [](const OrtEp*) noexcept -> const char* { return kProviderName; };
@@ -60,13 +86,50 @@ BatchInvariantEp::BatchInvariantEp(const EpFactory& factory, EpOptions options)
   OrtEp::ReleaseNodeComputeInfos = [](OrtEp*, OrtNodeComputeInfo**, size_t) noexcept {};
   OrtEp::GetKernelRegistry = [](OrtEp* self,
                                 const OrtKernelRegistry** registry) noexcept -> OrtStatus* {
-    *registry = static_cast<BatchInvariantEp*>(self)->factory_.registry();
+    *registry = static_cast<BatchInvariantEp*>(self)->registry_;
     return nullptr;
   };
   OrtEp::IsConcurrentRunSupported = [](OrtEp*, bool* supported) noexcept -> OrtStatus* {
     *supported = true;
     return nullptr;
   };
+  if (device_ != nullptr) SetDeviceCallbacks();
+}
+
+void BatchInvariantEp::SetDeviceCallbacks() {
+  // Graph capture came with 1.26. ONNX Runtime reads no further than this number says.
+  ort_version_supported = std::min(RuntimeMinorVersion(), kNewestEpVersion);
+  OrtEp::CreateAllocator = [](OrtEp* self, const OrtMemoryInfo* info,
+                              OrtAllocator** allocator) noexcept -> OrtStatus* {
+    *allocator = nullptr;
+    return Guarded([&] { return Device(self).CreateAllocator(info, allocator); });
+  };
+  OrtEp::OnRunStart = [](OrtEp* self, const OrtRunOptions* options) noexcept -> OrtStatus* {
+    return Guarded([&] { return Device(self).OnRunStart(options); });
+  };
+  OrtEp::OnRunEnd = [](OrtEp* self, const OrtRunOptions* options,
+                       bool sync) noexcept -> OrtStatus* {
+    return Guarded([&] { return Device(self).OnRunEnd(options, sync); });
+  };
+  OrtEp::Sync = [](OrtEp* self) noexcept -> OrtStatus* {
+    return Guarded([&] { return Device(self).Sync(); });
+  };
+  OrtEp::IsGraphCaptureEnabled = [](const OrtEp* self) noexcept {
+    return Device(self).IsGraphCaptureEnabled();
+  };
+  OrtEp::IsGraphCaptured = [](const OrtEp* self, int id) noexcept {
+    return Device(self).IsGraphCaptured(id);
+  };
+  OrtEp::ReplayGraph = [](OrtEp* self, int id) noexcept -> OrtStatus* {
+    return Guarded([&] { return Device(self).ReplayGraph(id); });
+  };
+  OrtEp::GetGraphCaptureNodeAssignmentPolicy = [](const OrtEp*) noexcept {
+    return OrtGraphCaptureNodeAssignmentPolicy_ALLOW_CPU_FOR_SHAPES;
+  };
+}
+
+DeviceSession& BatchInvariantEp::Device(const OrtEp* self) {
+  return *static_cast<const BatchInvariantEp*>(self)->device_;
 }
 
 Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportInfo* support_info) {
@@ -77,7 +140,7 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
     NodeCoverage coverage{
         node.GetName(), node.GetOperatorType(), node.GetDomain(), ServedBy::kStockVarying, "", ""};
     const GraphNodeInfo info(node);
-    const OpDefinition* op = FindOp(factory_.ops(), node);
+    const OpDefinition* op = FindOp(ops_, node);
     if (op != nullptr) {
       const Status accepted = op->accept(info);
       coverage.reason = accepted.ok() ? TypeMismatch(*op, info) : accepted.message;

@@ -2,38 +2,39 @@
 #ifndef BATCH_INVARIANT_ORT_EP_EP_H_
 #define BATCH_INVARIANT_ORT_EP_EP_H_
 
+#include <memory>
 #include <mutex>
-#include <optional>
+#include <span>
 #include <string>
 
 #include "ort/ep/coverage.h"
+#include "ort/ep/device.h"
 #include "ort/ops/op.h"
 
 namespace batch_invariant::ort {
-
-class EpFactory;
-
-struct EpOptions {
-  bool strict = true;
-  cpu::InstructionSet instruction_set = cpu::InstructionSet::kScalar;
-  std::string report_id;
-};
 
 // Reads the session entries ep.batchinvariantexecutionprovider.*; kInvalidArgument names the entry.
 Status ReadOptions(Ort::ConstSessionOptions session_options, EpOptions* options);
 
 class BatchInvariantEp : public OrtEp {
  public:
-  BatchInvariantEp(const EpFactory& factory, EpOptions options);
+  // `device` is null on the CPU.
+  BatchInvariantEp(std::span<const OpDefinition> ops, const OrtKernelRegistry* registry,
+                   EpOptions options, std::unique_ptr<DeviceSession> device);
 
   const EpOptions& options() const { return options_; }
+  DeviceServices* services() const { return device_ == nullptr ? nullptr : device_->services(); }
 
  private:
   Status GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportInfo* support_info);
   Status Compile();
+  void SetDeviceCallbacks();
+  static DeviceSession& Device(const OrtEp* self);
 
-  const EpFactory& factory_;
+  std::span<const OpDefinition> ops_;
+  const OrtKernelRegistry* registry_;
   EpOptions options_;
+  std::unique_ptr<DeviceSession> device_;
   std::mutex mutex_;
   CoverageReport report_;
 };

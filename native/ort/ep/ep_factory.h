@@ -2,9 +2,10 @@
 #ifndef BATCH_INVARIANT_ORT_EP_EP_FACTORY_H_
 #define BATCH_INVARIANT_ORT_EP_EP_FACTORY_H_
 
+#include <memory>
 #include <span>
 
-#include "ort/ops/op.h"
+#include "ort/ep/device.h"
 
 namespace batch_invariant::ort {
 
@@ -13,11 +14,16 @@ class EpFactory : public OrtEpFactory {
   // Throws Ort::Exception when an op's kernel definition is refused.
   EpFactory();
 
-  std::span<const OpDefinition> ops() const { return CpuOps(); }
-  const OrtKernelRegistry* registry() const { return registry_; }
-
  private:
-  Ort::KernelRegistry registry_;
+  Status FindDevices(std::span<const OrtHardwareDevice* const> hardware, OrtEpDevice** ep_devices,
+                     size_t max_ep_devices, size_t* count);
+  Status MakeEp(std::span<const OrtHardwareDevice* const> hardware,
+                const OrtSessionOptions* session_options, OrtEp** ep);
+  void SetDeviceCallbacks();
+
+  Ort::KernelRegistry cpu_registry_;
+  Ort::KernelRegistry device_registry_{nullptr};
+  std::unique_ptr<DeviceBackend> device_;  // null on a machine with the CPU alone
 };
 
 }  // namespace batch_invariant::ort

@@ -14,12 +14,13 @@ namespace {
 struct EpKernel : OrtKernelImpl {
   std::unique_ptr<OpKernel> kernel;
   cpu::InstructionSet instruction_set;
+  DeviceServices* device;
 };
 
 OrtStatus* ORT_API_CALL Compute(OrtKernelImpl* self, OrtKernelContext* context) noexcept {
   return Guarded([&] {
     auto* kernel = static_cast<EpKernel*>(self);
-    OpContext op_context(context, kernel->instruction_set);
+    OpContext op_context(context, kernel->instruction_set, kernel->device);
     return kernel->kernel->Compute(op_context);
   });
 }
@@ -57,8 +58,11 @@ OrtStatus* ORT_API_CALL CreateKernel(void* state, const OrtKernelInfo* info,
     kernel->OrtKernelImpl::Compute = &Compute;
     kernel->OrtKernelImpl::Release = &Release;
     kernel->OrtKernelImpl::PrePackWeight = &PrePackWeight;
-    kernel->instruction_set = static_cast<const BatchInvariantEp*>(ep)->options().instruction_set;
+    const auto* provider = static_cast<const BatchInvariantEp*>(ep);
+    kernel->instruction_set = provider->options().instruction_set;
+    kernel->device = provider->services();
     BATCH_INVARIANT_RETURN_IF_ERROR(op.create(node, &kernel->kernel));
+    kernel->kernel->set_device(kernel->device);
     *out = kernel.release();
     return Status::Ok();
   });
@@ -90,6 +94,9 @@ Ort::KernelRegistry MakeKernelRegistry(std::span<const OpDefinition> ops) {
     }
     for (const int input : op.host_inputs) {
       builder.SetInputMemType(static_cast<size_t>(input), OrtMemTypeCPUInput);
+    }
+    for (const int output : op.host_outputs) {
+      builder.SetOutputMemType(static_cast<size_t>(output), OrtMemTypeCPUOutput);
     }
     const Ort::KernelDef definition = builder.Build();
     Ort::Status status =

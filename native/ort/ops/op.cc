@@ -42,8 +42,9 @@ int HardwareThreads() {
 
 }  // namespace
 
-OpContext::OpContext(OrtKernelContext* context, cpu::InstructionSet instruction_set)
-    : context_(context), instruction_set_(instruction_set) {
+OpContext::OpContext(OrtKernelContext* context, cpu::InstructionSet instruction_set,
+                     DeviceServices* device)
+    : context_(context), instruction_set_(instruction_set), device_(device) {
   Ort::ThrowOnError(Ort::GetApi().KernelContext_GetInputCount(context, &input_count_));
   Ort::ThrowOnError(Ort::GetApi().KernelContext_GetOutputCount(context, &output_count_));
 }
@@ -100,6 +101,18 @@ cpu::Context OpContext::Cpu() {
                  },
                  this};
   return cpu;
+}
+
+void* OpContext::Stream() {
+  if (stream_ != nullptr) return stream_;
+  OrtStatus* status = Ort::GetApi().KernelContext_GetGPUComputeStream(context_, &stream_);
+  if (status != nullptr) Ort::GetApi().ReleaseStatus(status);
+  if (stream_ == nullptr) stream_ = device_->Stream();
+  return stream_;
+}
+
+Status OpContext::Workspace(size_t bytes, void** memory) {
+  return device_->Workspace(Stream(), bytes, memory);
 }
 
 Status ChooseInstructionSet(const std::string& requested, cpu::InstructionSet* chosen) {

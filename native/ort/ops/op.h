@@ -16,10 +16,28 @@
 
 namespace batch_invariant::ort {
 
+// What a kernel on a device with memory of its own needs from its session.
+class DeviceServices {
+ public:
+  virtual ~DeviceServices() = default;
+
+  // The stream that a kernel without one from ONNX Runtime enqueues on.
+  virtual void* Stream() = 0;
+
+  // Device memory for one kernel call on `stream`: whatever was enqueued there before has the same
+  // memory, and it is valid until the next call that asks for some. Not for two pieces at once.
+  virtual Status Workspace(void* stream, size_t bytes, void** memory) = 0;
+
+  // Device memory that lives as long as the session, for weights. FreeWeights takes it back.
+  virtual Status AllocateWeights(size_t bytes, void** memory) = 0;
+  virtual void FreeWeights(void* memory) = 0;
+};
+
 // One call of a kernel: its inputs, its outputs, and where it runs.
 class OpContext {
  public:
-  OpContext(OrtKernelContext* context, cpu::InstructionSet instruction_set);
+  OpContext(OrtKernelContext* context, cpu::InstructionSet instruction_set,
+            DeviceServices* device = nullptr);
   ~OpContext();
   OpContext(const OpContext&) = delete;
   OpContext& operator=(const OpContext&) = delete;
@@ -39,11 +57,18 @@ class OpContext {
   // Threads of the session's intra-op pool, scratch from the session's CPU arena.
   cpu::Context Cpu();
 
+  // The stream of this call: ONNX Runtime's where it has one, else the session's.
+  void* Stream();
+  // See DeviceServices::Workspace.
+  Status Workspace(size_t bytes, void** memory);
+
  private:
   void* Allocate(size_t bytes);
 
   OrtKernelContext* context_;
   cpu::InstructionSet instruction_set_;
+  DeviceServices* device_;
+  void* stream_ = nullptr;
   size_t input_count_ = 0;
   size_t output_count_ = 0;
   OrtAllocator* allocator_ = nullptr;
@@ -53,6 +78,9 @@ class OpContext {
 class OpKernel {
  public:
   virtual ~OpKernel() = default;
+
+  // Set before anything else is called; null on the CPU.
+  void set_device(DeviceServices* device) { device_ = device; }
 
   // Offered once for each constant input. A kernel that sets `packed` keeps its own copy, and the
   // original may then be gone when Compute runs.
@@ -64,6 +92,12 @@ class OpKernel {
   }
 
   virtual Status Compute(OpContext& context) = 0;
+
+ protected:
+  DeviceServices* device() const { return device_; }
+
+ private:
+  DeviceServices* device_ = nullptr;
 };
 
 // The types that a type parameter of the op's schema may take here.
@@ -100,10 +134,15 @@ struct OpDefinition {
   std::vector<std::pair<int, int>> may_inplace = {};
   // Inputs that are read on the host, whatever the device.
   std::vector<int> host_inputs = {};
+  // Outputs that are written on the host.
+  std::vector<int> host_outputs = {};
 };
 
 // Every op of the CPU provider and of the custom-op library. One entry a form of an op.
 std::span<const OpDefinition> CpuOps();
+
+// Every op of the CUDA provider.
+std::span<const OpDefinition> CudaOps();
 
 // ORT_BATCH_INVARIANT_ISA or the fastest instruction set; kInvalidArgument when `requested` (or the
 // variable, where `requested` is empty) names none that this machine can run.

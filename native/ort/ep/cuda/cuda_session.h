@@ -1,0 +1,81 @@
+// The CUDA side of one session: its stream, its memory, its captured graphs.
+#ifndef BATCH_INVARIANT_ORT_EP_CUDA_CUDA_SESSION_H_
+#define BATCH_INVARIANT_ORT_EP_CUDA_CUDA_SESSION_H_
+
+#include <cuda_runtime_api.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "ort/ep/cuda/device_pool.h"
+#include "ort/ep/device.h"
+
+namespace batch_invariant::ort {
+
+// One GPU as ONNX Runtime knows it.
+struct CudaDevice {
+  int ordinal = 0;
+  int compute_capability = 0;  // 80, 90 ...
+  std::string name;
+  const OrtHardwareDevice* hardware = nullptr;
+  Ort::MemoryInfo memory{nullptr};
+  Ort::MemoryInfo pinned{nullptr};
+};
+
+class CudaSession final : public DeviceSession, private DeviceServices {
+ public:
+  static Status Create(const CudaDevice& device, const EpOptions& options,
+                       std::unique_ptr<DeviceSession>* session);
+  ~CudaSession() override;
+
+  DeviceServices* services() override { return this; }
+  const OrtMemoryInfo* memory_info() const override { return device_.memory; }
+  std::string Describe() const override;
+  Status CreateAllocator(const OrtMemoryInfo* info, OrtAllocator** allocator) override;
+  Status OnRunStart(const OrtRunOptions* options) override;
+  Status OnRunEnd(const OrtRunOptions* options, bool sync) override;
+  Status Sync() override;
+  bool IsGraphCaptureEnabled() const override { return capture_; }
+  bool IsGraphCaptured(int id) const override;
+  Status ReplayGraph(int id) override;
+
+ private:
+  struct Graph {
+    int runs = 0;  // uncaptured ones, which load kernels and fill the pool
+    cudaGraphExec_t executable = nullptr;
+  };
+  struct StreamWorkspace {
+    void* memory = nullptr;
+    size_t bytes = 0;
+    std::vector<void*> outgrown;  // may still be in use on the stream
+  };
+
+  CudaSession(const CudaDevice& device, bool capture) : device_(device), capture_(capture) {}
+
+  void* Stream() override { return stream_; }
+  Status Workspace(void* stream, size_t bytes, void** memory) override;
+  Status AllocateWeights(size_t bytes, void** memory) override;
+  void FreeWeights(void* memory) override;
+
+  Status BeginCapture();
+  Status EndCapture(Graph& graph);
+
+  const CudaDevice& device_;
+  const bool capture_;
+  cudaStream_t stream_ = nullptr;
+  std::shared_ptr<DevicePool> pool_;
+  std::mutex workspace_mutex_;
+  std::map<void*, StreamWorkspace> workspaces_;
+  mutable std::mutex graph_mutex_;
+  std::map<int, Graph> graphs_;
+  int capturing_ = kNotCapturing;
+
+  static constexpr int kNotCapturing = -1;
+};
+
+}  // namespace batch_invariant::ort
+
+#endif  // BATCH_INVARIANT_ORT_EP_CUDA_CUDA_SESSION_H_

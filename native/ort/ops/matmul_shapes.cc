@@ -1,0 +1,98 @@
+#include "ort/ops/matmul_shapes.h"
+
+#include <algorithm>
+
+#include "ort/ops/op.h"
+
+namespace batch_invariant::ort {
+namespace {
+
+struct Operand {
+  std::vector<int64_t> leading;
+  int64_t rows = 1;
+  int64_t columns = 1;
+};
+
+Operand ViewOperand(std::span<const int64_t> shape, bool is_left) {
+  Operand operand;
+  if (shape.size() == 1) {
+    (is_left ? operand.columns : operand.rows) = shape[0];
+    return operand;
+  }
+  operand.leading.assign(shape.begin(), shape.end() - 2);
+  operand.rows = shape[shape.size() - 2];
+  operand.columns = shape[shape.size() - 1];
+  return operand;
+}
+
+std::vector<int64_t> Offsets(const Operand& operand, std::span<const int64_t> broadcast) {
+  const size_t rank = broadcast.size();
+  std::vector<int64_t> strides(rank, 0);
+  int64_t stride = operand.rows * operand.columns;
+  for (size_t i = 0; i < operand.leading.size(); ++i) {
+    const int64_t dimension = operand.leading[operand.leading.size() - 1 - i];
+    strides[rank - 1 - i] = dimension == 1 ? 0 : stride;
+    stride *= dimension;
+  }
+  int64_t count = 1;
+  for (const int64_t d : broadcast) count *= d;
+  std::vector<int64_t> offsets(static_cast<size_t>(count));
+  for (int64_t product = 0; product < count; ++product) {
+    int64_t rest = product;
+    int64_t offset = 0;
+    for (size_t i = rank; i-- > 0;) {
+      offset += rest % broadcast[i] * strides[i];
+      rest /= broadcast[i];
+    }
+    offsets[static_cast<size_t>(product)] = offset;
+  }
+  return offsets;
+}
+
+}  // namespace
+
+Status MakeMatMulShapes(std::span<const int64_t> a, std::span<const int64_t> b, bool transpose_a,
+                        bool transpose_b, MatMulShapes* shapes) {
+  if (a.empty() || b.empty()) {
+    return Status::InvalidArgument("MatMul: an operand is a scalar, needed is a vector or more");
+  }
+  const Operand left = ViewOperand(a, true);
+  const Operand right = ViewOperand(b, false);
+  shapes->transpose_a = transpose_a && a.size() > 1;
+  shapes->transpose_b = transpose_b && b.size() > 1;
+  shapes->a_columns = left.columns;
+  shapes->b_columns = right.columns;
+  shapes->m = shapes->transpose_a ? left.columns : left.rows;
+  shapes->k = shapes->transpose_a ? left.rows : left.columns;
+  shapes->n = shapes->transpose_b ? right.rows : right.columns;
+  if (shapes->k != (shapes->transpose_b ? right.columns : right.rows)) {
+    return Status::InvalidArgument("MatMul: inner dimensions differ: " + ShapeText(a) + " times " +
+                                   ShapeText(b));
+  }
+  std::vector<int64_t> broadcast(std::max(left.leading.size(), right.leading.size()), 1);
+  for (const Operand* operand : {&left, &right}) {
+    for (size_t i = 0; i < operand->leading.size(); ++i) {
+      int64_t& dimension = broadcast[broadcast.size() - operand->leading.size() + i];
+      const int64_t own = operand->leading[i];
+      if (dimension == 1) {
+        dimension = own;
+      } else if (own != 1 && own != dimension) {
+        return Status::InvalidArgument("MatMul: leading dimensions do not broadcast: " +
+                                       ShapeText(a) + " times " + ShapeText(b));
+      }
+    }
+  }
+  shapes->y_shape = broadcast;
+  if (a.size() > 1) shapes->y_shape.push_back(shapes->m);
+  if (b.size() > 1) shapes->y_shape.push_back(shapes->n);
+  shapes->is_single = right.leading.empty() && (left.leading.empty() || !shapes->transpose_a);
+  if (shapes->is_single) {
+    for (const int64_t d : left.leading) shapes->m *= d;
+  } else {
+    shapes->a_offsets = Offsets(left, broadcast);
+    shapes->b_offsets = Offsets(right, broadcast);
+  }
+  return Status::Ok();
+}
+
+}  // namespace batch_invariant::ort
