@@ -27,7 +27,7 @@ enum class ScoreOutput : uint8_t {
   kScaled,   // q.k * scale
   kCapped,   // after the softcap
   kBiased,   // after bias and mask: what the softmax sees
-  kSoftmax,  // exp(score - m) / sum with the final m and sum
+  kSoftmax,  // exp(score - m) / sum with the final m and sum; 0 for a score of -Inf
 };
 
 // Query t of batch row b stands at absolute position p = query_start[b] + t; key j at j.
@@ -41,8 +41,7 @@ enum class ScoreOutput : uint8_t {
 // Inf in its V row gives NaN. A query with no key gives zeros.
 struct AttentionArgs {
   int64_t batch = 0;
-  int64_t query_heads =
-      0;  // a multiple of kv_heads; head h reads kv head h / (query_heads/kv_heads)
+  int64_t query_heads = 0;  // a multiple of kv_heads: head h reads kv head h / (their ratio)
   int64_t kv_heads = 0;
   int64_t queries = 0;
   int64_t keys = 0;  // upper bound of key_count; the key count itself where that is null
@@ -94,6 +93,7 @@ struct GroupQueryAttentionArgs {
   // Shapes.
   int64_t batch = 0;
   int64_t sequence = 0;
+  int64_t kv_sequence = -1;  // tokens of key and value: -1 for `sequence`, or 0: all in the past
   int64_t head_size = 0;
   // Attributes, with the schema's defaults.
   int64_t num_heads = 0;

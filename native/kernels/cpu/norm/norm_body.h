@@ -1,11 +1,11 @@
 // Rows of RMS and layer normalisation, contract norm.f32 (formulas: batch_invariant/cpu/norm.h).
 //
-// Order: s, then the tree of reduce/tree_body.h over the row for the mean (layer only) and again for
-// the squares, then one elementwise pass. Free: how rows are spread over threads.
+// Order: s, then the tree of reduce/tree_body.h over the row for the mean (layer only) and again
+// for the squares, then one elementwise pass. Free: how rows are spread over threads.
 #ifndef BATCH_INVARIANT_KERNELS_CPU_NORM_NORM_BODY_H_
 #define BATCH_INVARIANT_KERNELS_CPU_NORM_NORM_BODY_H_
 
-#include "batch_invariant/cpu/norm.h"
+#include "kernels/cpu/norm/norm_kernels.h"
 #include "kernels/cpu/reduce/tree_body.h"
 
 namespace batch_invariant::cpu::BI_SIMD {
@@ -36,9 +36,8 @@ BI_INLINE void NormRow(const NormArgs& args, int64_t row) {
   const F32x16 n = Splat(static_cast<float>(width));
   F32x16 mean = ZeroF32();
   if constexpr (kSubtractMean) {
-    const float total = TreeSum(width, [=](auto whole, int64_t i, int count) {
-      return LoadRow(whole, s + i, count);
-    });
+    const float total = TreeSum(
+        width, [=](auto whole, int64_t i, int count) { return LoadRow(whole, s + i, count); });
     mean = Div(Splat(total), n);
   }
   const float square = TreeSumSquare(width, [=](auto whole, int64_t i, int count) {
@@ -69,6 +68,9 @@ static void RmsNormRows(const NormArgs& args, int64_t begin, int64_t end) {
 static void LayerNormRows(const NormArgs& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) NormRow<true>(args, row);
 }
+
+extern const NormKernels kNormKernels;
+const NormKernels kNormKernels = {kInstructionSet, RmsNormRows, LayerNormRows};
 
 }  // namespace batch_invariant::cpu::BI_SIMD
 

@@ -1,9 +1,9 @@
-// Rows of a reduction, contract reduce.f32: the tree of tree_body.h; maximum and minimum keep one of
-// the row's elements. Free: how rows are spread over threads.
+// Rows of a reduction, contract reduce.f32: the tree of tree_body.h; maximum and minimum keep one
+// of the row's elements. Free: how rows are spread over threads.
 #ifndef BATCH_INVARIANT_KERNELS_CPU_REDUCE_REDUCE_BODY_H_
 #define BATCH_INVARIANT_KERNELS_CPU_REDUCE_REDUCE_BODY_H_
 
-#include "batch_invariant/cpu/reduce.h"
+#include "kernels/cpu/reduce/reduce_kernels.h"
 #include "kernels/cpu/reduce/tree_body.h"
 
 namespace batch_invariant::cpu::BI_SIMD {
@@ -12,7 +12,7 @@ namespace batch_invariant::cpu::BI_SIMD {
 BI_INLINE F32x16 SplatInfinity() { return FromBits(Splat(int32_t{0x7f800000})); }
 
 template <bool kMaximum>
-BI_INLINE F32x16 ReduceExtreme(const float* x, int64_t length) {
+BI_INLINE float ReduceExtreme(const float* x, int64_t length) {
   // x > p ? x : p keeps the earlier of equal elements; NaN is looked for separately.
   const auto better = [](F32x16 p, F32x16 v) { return kMaximum ? Max(v, p) : Min(v, p); };
   const F32x16 identity = kMaximum ? Negate(SplatInfinity()) : SplatInfinity();
@@ -67,6 +67,9 @@ static void ReduceRows(const ReduceArgs& args, int64_t begin, int64_t end) {
     StorePartial(args.y + row, Canonical(y), 1);
   }
 }
+
+extern const ReduceKernels kReduceKernels;
+const ReduceKernels kReduceKernels = {kInstructionSet, ReduceRows};
 
 }  // namespace batch_invariant::cpu::BI_SIMD
 

@@ -38,8 +38,9 @@ BI_INLINE void ForEach16(int64_t length, Visit visit) {
   if (whole < length) visit(Whole<false>{}, whole, static_cast<int>(length - whole));
 }
 
-// partial = step(partial, element(whole, i, count)); lanes from `count` on count as `identity`, which
-// must leave a partial alone. Returns the four vectors folded to one: 64 partials to 32, then 16.
+// partial = step(partial, element(whole, i, count)); lanes from `count` on count as `identity`,
+// which must leave a partial alone. Returns the four vectors folded to one: 64 partials to 32,
+// then 16.
 template <typename Element, typename Step, typename Fold>
 BI_INLINE F32x16 FoldTree(int64_t length, F32x16 identity, Element element, Step step, Fold fold) {
   F32x16 p0 = identity, p1 = identity, p2 = identity, p3 = identity;

@@ -1,0 +1,142 @@
+// Checks, broadcasting and threads of the elementwise ops; the arithmetic is in elementwise_body.h.
+#include "batch_invariant/cpu/elementwise.h"
+
+#include "kernels/cpu/dispatch/parallel_rows.h"
+#include "kernels/cpu/elementwise/elementwise_kernels.h"
+
+namespace batch_invariant::cpu {
+
+BI_DEFINE_KERNEL_TABLE(ElementwiseKernels, kElementwiseKernels, ElementwiseKernelTable)
+
+namespace {
+
+Status NoKernel() {
+  return Status::Unsupported(
+      "elementwise op: this library has no kernel for the instruction set asked for");
+}
+
+Status NoData() { return Status::InvalidArgument("elementwise op: an operand has no data"); }
+
+// Exponentials cost about this many times a plain element.
+constexpr int64_t kActivationCost = 8;
+
+// Without a bias rows mean nothing, so that the run is cut wherever it suits.
+constexpr int64_t kRunElements = 4096;
+
+}  // namespace
+
+Status UnaryF32(const Context& context, const UnaryArgs& args) {
+  if (args.rows < 0 || args.width < 0) {
+    return Status::InvalidArgument("elementwise op: rows and width must not be negative");
+  }
+  const ElementwiseKernels* kernels =
+      FindKernels(ElementwiseKernelTable(), context.instruction_set);
+  if (kernels == nullptr) return NoKernel();
+  const int64_t count = args.rows * args.width;
+  if (count == 0) return Status::Ok();
+  if (args.x == nullptr || args.y == nullptr) return NoData();
+  if (args.bias != nullptr) {
+    ParallelRows(context.parallel, args.rows, kActivationCost * args.width,
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t r = begin; r < end; ++r) {
+                     kernels->unary(args.op, args.alpha, args.x + r * args.width, args.bias,
+                                    args.y + r * args.width, args.width);
+                   }
+                 });
+    return Status::Ok();
+  }
+  const int64_t runs = (count + kRunElements - 1) / kRunElements;
+  ParallelRows(
+      context.parallel, runs, kActivationCost * kRunElements, [&](int64_t begin, int64_t end) {
+        const int64_t first = begin * kRunElements;
+        const int64_t last = std::min(count, end * kRunElements);
+        kernels->unary(args.op, args.alpha, args.x + first, nullptr, args.y + first, last - first);
+      });
+  return Status::Ok();
+}
+
+Status BinaryF32(const Context& context, const BinaryArgs& args) {
+  const size_t rank = args.shape.size();
+  if (args.a_strides.size() != rank || args.b_strides.size() != rank) {
+    return Status::InvalidArgument(
+        "elementwise op: the strides must have as many entries as the shape");
+  }
+  int64_t count = 1;
+  for (const int64_t extent : args.shape) {
+    if (extent < 0) return Status::InvalidArgument("elementwise op: no extent may be negative");
+    count *= extent;
+  }
+  const ElementwiseKernels* kernels =
+      FindKernels(ElementwiseKernelTable(), context.instruction_set);
+  if (kernels == nullptr) return NoKernel();
+  if (count == 0) return Status::Ok();
+  if (args.a == nullptr || args.b == nullptr || args.y == nullptr) return NoData();
+
+  // The longest run at the end of the shape along which each operand is contiguous or constant.
+  int64_t run = 1;
+  bool a_is_run = false, b_is_run = false;
+  size_t outer_rank = rank;
+  for (; outer_rank > 0; --outer_rank) {
+    const size_t axis = outer_rank - 1;
+    const int64_t extent = args.shape[axis];
+    if (extent == 1) continue;
+    const int64_t a = args.a_strides[axis], b = args.b_strides[axis];
+    if (run == 1) {
+      if ((a != 0 && a != 1) || (b != 0 && b != 1)) break;
+      a_is_run = a == 1;
+      b_is_run = b == 1;
+    } else if (a != (a_is_run ? run : 0) || b != (b_is_run ? run : 0)) {
+      break;
+    }
+    run *= extent;
+  }
+
+  const int64_t pieces_per_run = (run + kRunElements - 1) / kRunElements;
+  const int64_t runs = count / run;
+  ParallelRows(context.parallel, runs * pieces_per_run, std::min(run, kRunElements),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t piece = begin; piece < end; ++piece) {
+                   int64_t rest = piece / pieces_per_run;
+                   const int64_t first = piece % pieces_per_run * kRunElements;
+                   const int64_t length = std::min(kRunElements, run - first);
+                   float* y = args.y + rest * run + first;
+                   int64_t a = a_is_run ? first : 0, b = b_is_run ? first : 0;
+                   for (size_t axis = outer_rank; axis-- > 0;) {
+                     const int64_t index = rest % args.shape[axis];
+                     rest /= args.shape[axis];
+                     a += index * args.a_strides[axis];
+                     b += index * args.b_strides[axis];
+                   }
+                   kernels->binary(args.op, args.a + a, a_is_run, args.b + b, b_is_run, y, length);
+                 }
+               });
+  return Status::Ok();
+}
+
+Status SiluMulF32(const Context& context, const SiluMulArgs& args) {
+  if (args.rows < 0 || args.width < 0) {
+    return Status::InvalidArgument("SiLU times up: rows and width must not be negative");
+  }
+  if (args.gate_stride < args.width || args.up_stride < args.width || args.y_stride < args.width) {
+    return Status::InvalidArgument("SiLU times up: a stride is below the width");
+  }
+  const ElementwiseKernels* kernels =
+      FindKernels(ElementwiseKernelTable(), context.instruction_set);
+  if (kernels == nullptr) return NoKernel();
+  if (args.rows == 0 || args.width == 0) return Status::Ok();
+  if (args.gate == nullptr || args.up == nullptr || args.y == nullptr) return NoData();
+  const int64_t pieces_per_row = (args.width + kRunElements - 1) / kRunElements;
+  ParallelRows(
+      context.parallel, args.rows * pieces_per_row,
+      kActivationCost * std::min(args.width, kRunElements), [&](int64_t begin, int64_t end) {
+        for (int64_t piece = begin; piece < end; ++piece) {
+          const int64_t r = piece / pieces_per_row;
+          const int64_t i = piece % pieces_per_row * kRunElements;
+          kernels->silu_mul(args.gate + r * args.gate_stride + i, args.up + r * args.up_stride + i,
+                            args.y + r * args.y_stride + i, std::min(kRunElements, args.width - i));
+        }
+      });
+  return Status::Ok();
+}
+
+}  // namespace batch_invariant::cpu
