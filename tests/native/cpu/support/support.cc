@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <cstring>
 #include <iostream>
 #include <thread>
@@ -10,6 +11,12 @@ namespace batch_invariant::cpu::testing {
 namespace {
 
 int64_t g_compared = 0;
+
+std::string Hex(uint32_t bits) {
+  char text[16];
+  std::snprintf(text, sizeof(text), "0x%08x", bits);
+  return text;
+}
 
 template <typename Value, typename Bits>
 ::testing::AssertionResult Compare(std::span<const Value> expected, std::span<const Value> actual) {
@@ -30,8 +37,8 @@ template <typename Value, typename Bits>
   std::memcpy(&actual_bits, &actual[first], sizeof(Value));
   return ::testing::AssertionFailure()
          << differences << " of " << expected.size() << " elements differ, first at " << first
-         << ": expected " << expected[first] << " (0x" << std::hex << expected_bits << "), got "
-         << actual[first] << " (0x" << actual_bits << ")";
+         << ": expected " << expected[first] << " (" << Hex(expected_bits) << "), got "
+         << actual[first] << " (" << Hex(actual_bits) << ")";
 }
 
 }  // namespace

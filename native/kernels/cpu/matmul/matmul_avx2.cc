@@ -1,0 +1,3 @@
+#include "kernels/cpu/simd/avx2.h"
+// The op, over the sixteen lanes of the header above:
+#include "kernels/cpu/matmul/matmul_body.h"
