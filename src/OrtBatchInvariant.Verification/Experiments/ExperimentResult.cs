@@ -7,20 +7,31 @@ namespace OrtBatchInvariant.Verification.Experiments;
 /// <param name="Kernels">Whose kernels ran it.</param>
 /// <param name="Axes">The results, an axis each.</param>
 /// <param name="All">The results over all runs together, whatever differed between them.</param>
-/// <param name="TokensPerSecond">Tokens generated in a second, over all runs but those of other numbers of threads.</param>
-/// <param name="Prompts">The prompts, as tokens.</param>
-/// <param name="Parting">Two completions of one prompt with different tokens, if there are any: those that part first.</param>
+/// <param name="GeneratedTokens">Tokens generated in all runs but those of other numbers of threads.</param>
+/// <param name="Generation">The time that GenAI took for them, prefill included.</param>
+/// <param name="PromptCount">The number of prompts.</param>
+/// <param name="Parting">Two completions of one prompt that differ, if the model has a tokenizer and there are any.</param>
 public sealed record ExperimentResult(
     KernelSet Kernels,
     IReadOnlyList<AxisResult> Axes,
     AxisResult All,
-    double TokensPerSecond,
-    IReadOnlyList<int[]> Prompts,
-    (Completion One, Completion Other)? Parting)
+    long GeneratedTokens,
+    TimeSpan Generation,
+    int PromptCount,
+    PartingTexts? Parting)
 {
+    /// <summary>Tokens generated in a second.</summary>
+    public double TokensPerSecond => GeneratedTokens / Generation.TotalSeconds;
+
     /// <summary>Whether every prompt had one answer, to the byte, in all runs.</summary>
     public bool IsInvariant => All.UniqueLogits == 1 && Axes.All(axis => axis.UniqueLogits == 1 && axis.UniqueCompletions == 1);
 }
+
+/// <summary>The two completions of one prompt that part first.</summary>
+/// <param name="Prompt">The prompt.</param>
+/// <param name="Alone">Its completion alone in its batch.</param>
+/// <param name="Other">Another completion of it.</param>
+public sealed record PartingTexts(string Prompt, string Alone, string Other);
 
 /// <summary>What the runs of one axis came to. Different answers are counted a prompt at a time; the worst prompt counts.</summary>
 /// <param name="Name">The axis.</param>

@@ -54,9 +54,10 @@ public static class InvarianceExperiment
             host.Kernels,
             results,
             AxisResult.From("all", "all of it together", all),
-            models.BaseRunner.GeneratedTokens / models.BaseRunner.Elapsed.TotalSeconds,
-            context.Prompts,
-            FindParting(all));
+            models.BaseRunner.GeneratedTokens,
+            models.BaseRunner.Elapsed,
+            context.Prompts.Count,
+            models.Base.Folder.HasTokenizer ? FindParting(all, models.Base, context.Prompts) : null);
     }
 
     // Sorted so that a model with another number of threads is loaded once for all prompts.
@@ -100,16 +101,18 @@ public static class InvarianceExperiment
         }
     }
 
-    private static (Completion, Completion)? FindParting(IEnumerable<Completion> completions) => completions
-        .GroupBy(completion => completion.Prompt)
-        .SelectMany(prompt =>
-        {
-            Completion first = prompt.First();
-            return prompt.DistinctBy(completion => completion.TokenKey)
-                .Skip(1)
-                .Select(other => (first, other, At: first.Tokens.Zip(other.Tokens).TakeWhile(pair => pair.First == pair.Second).Count()));
-        })
-        .OrderBy(pair => pair.At)
-        .Select(pair => ((Completion, Completion)?)(pair.first, pair.other))
-        .FirstOrDefault();
+    private static PartingTexts? FindParting(IEnumerable<Completion> completions, HostedModel model, IReadOnlyList<int[]> prompts)
+    {
+        var parting = completions
+            .GroupBy(completion => completion.Prompt)
+            .SelectMany(prompt => prompt.Skip(1).Select(other => (Alone: prompt.First(), Other: other)))
+            .Where(pair => pair.Alone.TokenKey != pair.Other.TokenKey)
+            .OrderBy(pair => pair.Alone.Tokens.Zip(pair.Other.Tokens).TakeWhile(tokens => tokens.First == tokens.Second).Count())
+            .Select(pair => ((Completion Alone, Completion Other)?)pair)
+            .FirstOrDefault();
+        return parting is not { } found ? null : new PartingTexts(
+            model.Tokenizer.Decode(prompts[found.Alone.Prompt]),
+            model.Tokenizer.Decode([.. found.Alone.Tokens]),
+            model.Tokenizer.Decode([.. found.Other.Tokens]));
+    }
 }

@@ -1,0 +1,32 @@
+using System.CommandLine;
+
+namespace OrtBatchInvariant.Cli;
+
+/// <summary>Arguments and options that several commands share.</summary>
+internal static class Arguments
+{
+    public static Argument<string> Model() => new("MODEL") { Description = "A model folder in the layout of ONNX Runtime GenAI." };
+
+    public static Option<int?> Threads() => new("--threads")
+    {
+        Description = "Threads that one operator may use. Any number gives the same bytes.",
+        HelpName = "N",
+        Validators = { result => AtLeast(result, 1) },
+    };
+
+    public static Option<bool> NoStrict() => new("--no-strict")
+    {
+        Description = "Take a model even if some of its nodes must be left to stock kernels that can vary.",
+    };
+
+    public static Option<string?> JsonFile() => new("--json") { Description = "Write the results to FILE as well.", HelpName = "FILE" };
+
+    /// <summary>Refuses numbers under a minimum while the command line is parsed.</summary>
+    public static void AtLeast(System.CommandLine.Parsing.OptionResult result, int minimum)
+    {
+        if (result.Tokens is [var token] && int.TryParse(token.Value, out int value) && value < minimum)
+        {
+            result.AddError($"{result.Option.Name} is {value}: use {minimum} or more.");
+        }
+    }
+}

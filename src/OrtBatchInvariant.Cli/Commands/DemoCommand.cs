@@ -1,0 +1,98 @@
+using System.CommandLine;
+using System.Diagnostics;
+using Microsoft.ML.OnnxRuntimeGenAI;
+using OrtBatchInvariant.Cli.Demo;
+using OrtBatchInvariant.Verification.Experiments;
+using OrtBatchInvariant.Verification.Files;
+using OrtBatchInvariant.Verification.Hosting;
+
+namespace OrtBatchInvariant.Cli.Commands;
+
+/// <summary>`ortbi demo`: the same prompts, stock and batch-invariant, with everything varied that must not matter.</summary>
+internal static class DemoCommand
+{
+    private const int RequiredCompletions = 1000;
+    private const int QuickRequiredCompletions = 100;
+
+    private static readonly string[] s_prompts =
+    [
+        "My fellow Americans, tonight I come before you to report on the state of our Union, and",
+        "The old captain looked at the sea and said to his men that the whale",
+        "Our relations with all foreign powers continue to be friendly, and the treaty with",
+        "It was a dark night, the wind blew from the north, and all the ship's company",
+    ];
+
+    private sealed record Request(string? Model, bool IsQuick, string? JsonFile, int Threads, int Seed);
+
+    public static Command Create()
+    {
+        var model = new Option<string?>("--model") { Description = "A GenAI model folder to run instead of the demo model.", HelpName = "DIR" };
+        var quick = new Option<bool>("--quick") { Description = "Try fewer values of everything: a first look, in seconds." };
+        Option<string?> json = Arguments.JsonFile();
+        Option<int?> threads = Arguments.Threads();
+        var seed = new Option<int?>("--seed") { Description = "What the neighbours of a prompt are drawn from; random if not given.", HelpName = "S" };
+        var command = new Command("demo", "Complete the same prompts in many different batches, stock and batch-invariant, and count different answers.")
+        {
+            model, quick, json, threads, seed,
+        };
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(
+            new Request(
+                parsed.GetValue(model),
+                parsed.GetValue(quick),
+                parsed.GetValue(json),
+                parsed.GetValue(threads) ?? Environment.ProcessorCount,
+                parsed.GetValue(seed) ?? Random.Shared.Next()),
+            cancellation)));
+        return command;
+    }
+
+    private static int Run(Request request, CancellationToken cancellation)
+    {
+        if (request.JsonFile is { } file)
+        {
+            AtomicText.CheckTarget(file);
+        }
+
+        long start = Stopwatch.GetTimestamp();
+        IReadOnlyList<DemoModel> models = request.Model is { } path
+            ? [Named(ModelFolder.Open(path))]
+            : DemoCheckpoint.Export(cancellation);
+        BatchInvariantProvider.Register();
+        using var genAI = new OgaHandle();
+        IReadOnlyList<DemoModelResult> results = Terminal.WithProgress(addBar => RunAll(models, request, addBar, cancellation));
+        var result = new DemoResult(
+            results, request.IsQuick ? QuickRequiredCompletions : RequiredCompletions, request.Threads, request.Seed, Stopwatch.GetElapsedTime(start));
+
+        DemoReport.Print(result, Terminal.Out);
+        if (request.JsonFile is not null)
+        {
+            AtomicText.Write(request.JsonFile, DemoJson.Write(result));
+        }
+
+        return result.Passed ? ExitCode.Success : ExitCode.Failure;
+    }
+
+    private static DemoModel Named(ModelFolder folder) => new(folder.Name, folder);
+
+    private static IReadOnlyList<DemoModelResult> RunAll(
+        IReadOnlyList<DemoModel> models, Request request, Func<string, IProgressBar> addBar, CancellationToken cancellation)
+    {
+        var options = new ExperimentOptions { Prompts = s_prompts, IsQuick = request.IsQuick, Seed = request.Seed };
+        var work = models
+            .SelectMany(model => new[] { (Model: model, Kernels: KernelSet.Stock), (Model: model, Kernels: KernelSet.BatchInvariant) })
+            .Select(item => (item.Model, item.Kernels, Name: $"{item.Model.Title}, {(item.Kernels == KernelSet.Stock ? "stock" : "batch-invariant")}"))
+            .Select(item => (item.Model, item.Kernels, item.Name, Bar: addBar(item.Name)))
+            .ToList();
+        ExperimentResult[] results =
+        [
+            .. work.Select(item => InvarianceExperiment.Run(
+                item.Model.Folder,
+                new HostOptions { Kernels = item.Kernels, Threads = request.Threads },
+                options,
+                new DirectProgress<ExperimentProgress>(step =>
+                    item.Bar.Set(step.Completions, step.TotalCompletions, $"{item.Name}: {step.Axis}")),
+                cancellation)),
+        ];
+        return [.. models.Select((model, i) => new DemoModelResult(model, results[2 * i], results[(2 * i) + 1]))];
+    }
+}

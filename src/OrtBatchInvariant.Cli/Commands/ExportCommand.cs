@@ -1,0 +1,98 @@
+using System.CommandLine;
+using OrtBatchInvariant.Models;
+using OrtBatchInvariant.Models.Export;
+
+namespace OrtBatchInvariant.Cli.Commands;
+
+/// <summary>`ortbi export`: a Hugging Face checkpoint, or random weights, to a GenAI model folder.</summary>
+internal static class ExportCommand
+{
+    public static Command Create()
+    {
+        var paths = new Argument<string[]>("IN OUT")
+        {
+            Description = "A Hugging Face folder (config.json and safetensors) and the folder to make. With --random: the folder to make alone.",
+            Arity = new ArgumentArity(1, 2),
+        };
+        var precision = new Option<string>("--precision")
+        {
+            Description = "Type of the weights.",
+            DefaultValueFactory = _ => "fp32",
+        }.AcceptOnlyFromAmong("fp32", "int4", "int8");
+        var accuracyLevel = new Option<int?>("--accuracy-level")
+        {
+            Description = "How int4 and int8 weights are multiplied: 0 in fp32, 4 with activations rounded to int8 (default: 4, as GenAI's builder).",
+            HelpName = "0|4",
+        };
+        var blockSize = new Option<int>("--block-size")
+        {
+            Description = "int4, int8: weights that share a scale.",
+            HelpName = "N",
+            DefaultValueFactory = _ => 32,
+        };
+        var asymmetric = new Option<bool>("--asymmetric") { Description = "int4, int8: give each block a zero point of its own." };
+        var random = new Option<bool>("--random") { Description = "Make a model of a known shape with random weights; it has no tokenizer." };
+        var like = new Option<string?>("--like")
+        {
+            Description = $"The shape for --random: {string.Join(", ", KnownShapes.Names)}.",
+            HelpName = "NAME",
+        };
+        var force = new Option<bool>("--force") { Description = "Replace the output folder if it exists." };
+        var command = new Command("export", "Export a Llama, Mistral, Qwen2 or Qwen3 checkpoint to the folder layout of ONNX Runtime GenAI.")
+        {
+            paths, precision, accuracyLevel, blockSize, asymmetric, random, like, force,
+        };
+        command.Validators.Add(result =>
+        {
+            bool isRandom = result.GetValue(random);
+            if (result.GetResult(paths)?.Tokens.Count is { } count && count != (isRandom ? 1 : 2))
+            {
+                result.AddError(isRandom ? "--random takes one folder, the one to make" : "export takes two folders, IN and OUT");
+            }
+
+            if (isRandom != result.GetValue(like) is not null)
+            {
+                result.AddError("--random and --like NAME go together");
+            }
+
+            if (result.GetValue(precision) == "fp32" && (result.GetResult(accuracyLevel) is not null || result.GetResult(blockSize) is { Implicit: false } || result.GetValue(asymmetric)))
+            {
+                result.AddError("--accuracy-level, --block-size and --asymmetric go with --precision int4 or int8");
+            }
+        });
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(
+            parsed.GetRequiredValue(paths),
+            parsed.GetValue(like),
+            new ExportOptions
+            {
+                Precision = Enum.Parse<ExportPrecision>(parsed.GetRequiredValue(precision), ignoreCase: true),
+                AccuracyLevel = parsed.GetValue(accuracyLevel),
+                BlockSize = parsed.GetValue(blockSize),
+                IsSymmetric = !parsed.GetValue(asymmetric),
+                Overwrite = parsed.GetValue(force),
+            },
+            cancellation)));
+        return command;
+    }
+
+    private static int Run(string[] paths, string? like, ExportOptions options, CancellationToken cancellation)
+    {
+        string output = paths[^1];
+        if (!options.Overwrite && Directory.Exists(output) && Directory.EnumerateFileSystemEntries(output).Any())
+        {
+            throw new ModelException($"{output}: exists and is not empty; choose another folder or add --force to replace it.");
+        }
+
+        ExportResult result = Terminal.WithProgress(addBar =>
+        {
+            IProgressBar bar = addBar("Exporting");
+            var progress = new DirectProgress<ExportProgress>(step => bar.Set(step.BytesWritten, step.TotalBytes, step.Tensor));
+            return like is null
+                ? ModelExporter.Export(paths[0], output, options, progress, cancellation)
+                : ModelExporter.ExportRandom(like, output, options, progress: progress, cancellation: cancellation);
+        });
+        Console.WriteLine(FormattableString.Invariant(
+            $"{result.Folder}: {result.NodeCount} nodes, {result.WeightBytes / 1e6:F1} MB of weights, {(result.CopiedFiles.Count > 0 ? "with" : "without")} tokenizer"));
+        return ExitCode.Success;
+    }
+}

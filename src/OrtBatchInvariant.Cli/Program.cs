@@ -1,0 +1,3 @@
+using OrtBatchInvariant.Cli;
+
+return await CommandLine.RunAsync(args);
