@@ -64,7 +64,8 @@ def fail(message):
 
 def clean(text):
     """Straight quotes, single spaces, no stage directions; paragraphs stay."""
-    text = text.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2011: "-", 2: None})
+    text = text.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2011: "-",
+                           0x02: None})
     text = re.sub(r"[\[(](applause|laughter|missing text)\.?[\])]", "", text, flags=re.IGNORECASE)
     text = re.sub(r"\[p\.\d+\]", "", text)
     text = re.sub(r"[ \t]+", " ", text)
@@ -333,7 +334,8 @@ def train(torch, model, train_stream, held_stream, args, device, precision):
             recent.zero_()
             recent_count = 0
             held, _ = held_out_loss(torch, model, held_stream, args, precision)
-            history.append({"step": step, "trainLoss": round(mean, 4), "heldOutLoss": round(held, 4)})
+            history.append({"step": step, "trainLoss": round(mean, 4),
+                            "heldOutLoss": round(held, 4)})
             if held < best:
                 best, best_step = held, step
                 best_state = {name: value.detach().clone()
@@ -448,11 +450,11 @@ def compare_with_transformers(torch, folder, model, tokenizer, stream, text, dev
     model.eval()
     with torch.no_grad():
         ours, theirs = model(stream[None]), other(stream[None]).logits.float()
-    same = AutoTokenizer.from_pretrained(str(folder))(text)["input_ids"] == tokenizer.encode(text).ids
+    their_ids = AutoTokenizer.from_pretrained(str(folder))(text)["input_ids"]
     return {"class": type(other).__name__, "comparedLogits": ours.numel(),
             "largestLogit": round(ours.abs().max().item(), 4),
             "largestDifference": (ours - theirs).abs().max().item(),
-            "sameTokens": same}
+            "sameTokens": their_ids == tokenizer.encode(text).ids}
 
 
 def write_digests(folder):
