@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "ort/ep/ep.h"
-#include "ort/ops/op_names.h"
+#include "ort/ops/element_types.h"
 
 namespace batch_invariant::ort {
 namespace {

@@ -4,6 +4,7 @@
 
 #include "batch_invariant/contract.h"
 #include "batch_invariant/cpu/matmul.h"
+#include "ort/ops/matmul_shapes.h"
 #include "ort/ops/op_table.h"
 #include "ort/ops/weights.h"
 
@@ -39,22 +40,14 @@ class GemmKernel final : public OpKernel {
     BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(0, &a));
     if (!packed_) BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(1, &b));
     BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(2, &c));
-    const std::span<const int64_t> b_shape = packed_ ? packed_shape_ : b.shape;
-    if (a.shape.size() != 2 || b_shape.size() != 2) {
-      return Status::InvalidArgument("Gemm: A is " + ShapeText(a.shape) + " and B " +
-                                     ShapeText(b_shape) + ", needed are two matrices");
-    }
-    const int64_t m = a.shape[transpose_a_ ? 1 : 0];
-    const int64_t k = a.shape[transpose_a_ ? 0 : 1];
-    const int64_t n = b_shape[transpose_b_ ? 0 : 1];
-    if (k != b_shape[transpose_b_ ? 1 : 0]) {
-      return Status::InvalidArgument("Gemm: inner dimensions differ: A is " + ShapeText(a.shape) +
-                                     ", B " + ShapeText(b_shape));
-    }
+    GemmShapes shapes;
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        MakeGemmShapes(a.shape, packed_ ? std::span<const int64_t>(packed_shape_) : b.shape, c,
+                       transpose_a_, transpose_b_, &shapes));
     cpu::MatMulArgs args;
-    args.m = m;
-    args.n = n;
-    args.k = k;
+    args.m = shapes.m;
+    args.n = shapes.n;
+    args.k = shapes.k;
     args.alpha = alpha_;
     args.beta = beta_;
     args.a = View(a, transpose_a_);
@@ -63,12 +56,12 @@ class GemmKernel final : public OpKernel {
     } else {
       args.b = View(b, transpose_b_);
     }
-    if (c.present) BATCH_INVARIANT_RETURN_IF_ERROR(ViewBias(c, m, n, &args.c));
+    if (c.present) args.c = {c.Data<float>(), shapes.c_row_stride, shapes.c_column_stride};
     Tensor y;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, {m, n}, &y));
+    BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, {shapes.m, shapes.n}, &y));
     if (y.Elements() == 0) return Status::Ok();
     args.y = y.Data<float>();
-    args.y_row_stride = n;
+    args.y_row_stride = shapes.n;
     return cpu::MatMul(context.Cpu(), args);
   }
 
@@ -77,23 +70,6 @@ class GemmKernel final : public OpKernel {
     const int64_t columns = tensor.shape[1];
     return transposed ? cpu::MatrixView{tensor.Data<float>(), 1, columns}
                       : cpu::MatrixView{tensor.Data<float>(), columns, 1};
-  }
-
-  static Status ViewBias(const Tensor& c, int64_t m, int64_t n, cpu::MatrixView* view) {
-    int64_t rows = 1;
-    int64_t columns = 1;
-    if (c.shape.size() == 1) {
-      columns = c.shape[0];
-    } else if (c.shape.size() == 2) {
-      rows = c.shape[0];
-      columns = c.shape[1];
-    }
-    if (c.shape.size() > 2 || (rows != 1 && rows != m) || (columns != 1 && columns != n)) {
-      return Status::InvalidArgument("Gemm: C " + ShapeText(c.shape) + " does not broadcast to [" +
-                                     std::to_string(m) + "," + std::to_string(n) + "]");
-    }
-    *view = {c.Data<float>(), rows == 1 ? 0 : columns, columns == 1 ? 0 : 1};
-    return Status::Ok();
   }
 
   bool transpose_a_;

@@ -79,15 +79,6 @@ class MatMulKernel final : public OpKernel {
   std::vector<int64_t> packed_shape_;
 };
 
-Status AcceptFusedMatMul(const NodeInfo& node) {
-  for (const char* name : {"transBatchA", "transBatchB"}) {
-    if (node.Int(name, 0) != 0) {
-      return Status::Unsupported(std::string("the attribute ") + name + " is not served");
-    }
-  }
-  return Status::Ok();
-}
-
 Status CreateMatMul(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel) {
   *kernel = std::make_unique<MatMulKernel>(node.Int("transA", 0) != 0, node.Int("transB", 0) != 0,
                                            node.Float("alpha", 1.0f));

@@ -95,4 +95,46 @@ Status MakeMatMulShapes(std::span<const int64_t> a, std::span<const int64_t> b, 
   return Status::Ok();
 }
 
+Status AcceptFusedMatMul(const NodeInfo& node) {
+  for (const char* name : {"transBatchA", "transBatchB"}) {
+    if (node.Int(name, 0) != 0) {
+      return Status::Unsupported(std::string("the attribute ") + name + " is not served");
+    }
+  }
+  return Status::Ok();
+}
+
+Status MakeGemmShapes(std::span<const int64_t> a, std::span<const int64_t> b, const Tensor& c,
+                      bool transpose_a, bool transpose_b, GemmShapes* shapes) {
+  if (a.size() != 2 || b.size() != 2) {
+    return Status::InvalidArgument("Gemm: A is " + ShapeText(a) + " and B " + ShapeText(b) +
+                                   ", needed are two matrices");
+  }
+  shapes->m = a[transpose_a ? 1 : 0];
+  shapes->k = a[transpose_a ? 0 : 1];
+  shapes->n = b[transpose_b ? 0 : 1];
+  if (shapes->k != b[transpose_b ? 1 : 0]) {
+    return Status::InvalidArgument("Gemm: inner dimensions differ: A is " + ShapeText(a) + ", B " +
+                                   ShapeText(b));
+  }
+  if (!c.present) return Status::Ok();
+  int64_t rows = 1;
+  int64_t columns = 1;
+  if (c.shape.size() == 1) {
+    columns = c.shape[0];
+  } else if (c.shape.size() == 2) {
+    rows = c.shape[0];
+    columns = c.shape[1];
+  }
+  if (c.shape.size() > 2 || (rows != 1 && rows != shapes->m) ||
+      (columns != 1 && columns != shapes->n)) {
+    return Status::InvalidArgument("Gemm: C " + ShapeText(c.shape) + " does not broadcast to [" +
+                                   std::to_string(shapes->m) + "," + std::to_string(shapes->n) +
+                                   "]");
+  }
+  shapes->c_row_stride = rows == 1 ? 0 : columns;
+  shapes->c_column_stride = columns == 1 ? 0 : 1;
+  return Status::Ok();
+}
+
 }  // namespace batch_invariant::ort

@@ -1,4 +1,4 @@
-// The shapes of ONNX MatMul: vectors promoted to matrices, leading dimensions broadcast.
+// The shapes of MatMul (vectors promoted to matrices, leading dimensions broadcast) and of Gemm.
 #ifndef BATCH_INVARIANT_ORT_OPS_MATMUL_SHAPES_H_
 #define BATCH_INVARIANT_ORT_OPS_MATMUL_SHAPES_H_
 
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "batch_invariant/status.h"
+#include "ort/ops/node_info.h"
 
 namespace batch_invariant::ort {
 
@@ -34,6 +35,22 @@ struct MatMulShapes {
 // broadcast.
 Status MakeMatMulShapes(std::span<const int64_t> a, std::span<const int64_t> b, bool transpose_a,
                         bool transpose_b, MatMulShapes* shapes);
+
+// Refuses what no device serves of FusedMatMul.
+Status AcceptFusedMatMul(const NodeInfo& node);
+
+struct GemmShapes {
+  int64_t m = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+  int64_t c_row_stride = 0;  // 0 where C is broadcast
+  int64_t c_column_stride = 0;
+};
+
+// kInvalidArgument: an operand that is no matrix, inner dimensions that differ, a C that does not
+// broadcast to [m, n]. C may be absent.
+Status MakeGemmShapes(std::span<const int64_t> a, std::span<const int64_t> b, const Tensor& c,
+                      bool transpose_a, bool transpose_b, GemmShapes* shapes);
 
 }  // namespace batch_invariant::ort
 

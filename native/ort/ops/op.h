@@ -24,6 +24,9 @@ class DeviceServices {
   // The stream that a kernel without one from ONNX Runtime enqueues on.
   virtual void* Stream() = 0;
 
+  // Waits for everything on Stream().
+  virtual Status Synchronize() = 0;
+
   // Device memory for one kernel call on `stream`: whatever was enqueued there before has the same
   // memory, and it is valid until the next call that asks for some. Not for two pieces at once.
   virtual Status Workspace(void* stream, size_t bytes, void** memory) = 0;

@@ -56,6 +56,7 @@ class CudaSession final : public DeviceSession, private DeviceServices {
   CudaSession(const CudaDevice& device, bool capture) : device_(device), capture_(capture) {}
 
   void* Stream() override { return stream_; }
+  Status Synchronize() override { return Sync(); }
   Status Workspace(void* stream, size_t bytes, void** memory) override;
   Status AllocateWeights(size_t bytes, void** memory) override;
   void FreeWeights(void* memory) override;
