@@ -27,16 +27,17 @@ __device__ __forceinline__ void MultiplyValues(std::uint32_t values, const std::
                                                const MergeFactors (&factors)[2],
                                                const bool (&touched)[2], bool rowwise,
                                                const KeepBits& keep, float (&acc)[kHead / 8][4]) {
-  constexpr int kColumns = 64;  // accumulators of a block live for so many columns at a time
+  // Accumulators of a block live for so many columns at a time; more would not fit the registers.
+  constexpr int kColumns = kHead > 128 ? 32 : 64;
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int c = 0; c < kHead / kColumns; ++c) {
-    float block[8][4] = {};
+    float block[kColumns / 8][4] = {};
     if (!rowwise) {
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
 #pragma unroll
-        for (int n = 0; n < 4; ++n) {
+        for (int n = 0; n < kColumns / 16; ++n) {
           std::uint32_t v[4];
           LoadMatrix4Transposed(v, ValueAddress<kHead>(values, 16 * k, c * kColumns + 16 * n));
           MmaStep<T>(block[2 * n], p[k], v[0], v[1]);
@@ -49,11 +50,11 @@ __device__ __forceinline__ void MultiplyValues(std::uint32_t values, const std::
         const int holder = row % 8 * 4 + lane % 4;
         const std::uint32_t words[2] = {__shfl_sync(0xffffffffu, keep.word[0], holder),
                                         __shfl_sync(0xffffffffu, keep.word[1], holder)};
-        float own[8][4] = {};
+        float own[kColumns / 8][4] = {};
 #pragma unroll
         for (int k = 0; k < 8; ++k) {
 #pragma unroll
-          for (int n = 0; n < 4; ++n) {
+          for (int n = 0; n < kColumns / 16; ++n) {
             std::uint32_t v[4];
             LoadMatrix4Transposed(v, ValueAddress<kHead>(values, 16 * k, c * kColumns + 16 * n));
 #pragma unroll
@@ -64,7 +65,7 @@ __device__ __forceinline__ void MultiplyValues(std::uint32_t values, const std::
         }
         if (lane / 4 == row % 8) {
 #pragma unroll
-          for (int n = 0; n < 8; ++n) {
+          for (int n = 0; n < kColumns / 8; ++n) {
             if (row < 8) {
               block[n][0] = own[n][0];
               block[n][1] = own[n][1];
@@ -77,10 +78,10 @@ __device__ __forceinline__ void MultiplyValues(std::uint32_t values, const std::
       }
     }
 #pragma unroll
-    for (int n = 0; n < 8; ++n) {
+    for (int n = 0; n < kColumns / 8; ++n) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        float& a = acc[c * 8 + n][e];
+        float& a = acc[c * (kColumns / 8) + n][e];
         const float merged = MergeElement(a, block[n][e], factors[e / 2]);
         a = touched[e / 2] ? merged : a;
       }
