@@ -104,7 +104,7 @@ internal sealed class JsonFields
 
     private ModelException Wrong(string key, JsonElement value, string expected)
     {
-        var text = value.GetRawText();
+        var text = value.GetRawText().ReplaceLineEndings(" ");
         return new ModelException($"{Source}: '{key}' is {(text.Length <= 40 ? text : text[..40] + "...")}; it must be {expected}.");
     }
 }

@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Models.Export.Weights;
@@ -15,13 +16,15 @@ namespace OrtBatchInvariant.Models.Export.Weights;
 /// </summary>
 internal sealed class BlockQuantizer
 {
+    private const int MaxBlockSize = 256;
+
     private readonly int _max;
     private readonly int _middle;
     private readonly int _valuesPerByte;
     private readonly DataType _scaleType;
 
     /// <param name="bits">4 or 8.</param>
-    /// <param name="blockSize">Elements that share a scale: a power of two from 16.</param>
+    /// <param name="blockSize">Elements that share a scale: a power of two from 16 to 256.</param>
     /// <param name="symmetric">Whether the zero point is fixed to the middle.</param>
     /// <param name="scaleType">Element type of scales; weights and scales are rounded to it before they are used.</param>
     public BlockQuantizer(int bits, int blockSize, bool symmetric, DataType scaleType)
@@ -109,11 +112,33 @@ internal sealed class BlockQuantizer
         var low = float.MaxValue;
         var high = -float.MaxValue;
         var finite = 0f;
-        foreach (var value in values)
+        var i = 0;
+        if (values.Length >= Vector256<float>.Count)
         {
-            low = value < low ? value : low;
-            high = value > high ? value : high;
-            finite += value * 0f;
+            var lows = Vector256.Create(low);
+            var highs = Vector256.Create(high);
+            var finites = Vector256<float>.Zero;
+            for (; i <= values.Length - Vector256<float>.Count; i += Vector256<float>.Count)
+            {
+                var value = Vector256.Create(values[i..]);
+                lows = Vector256.Min(lows, value);
+                highs = Vector256.Max(highs, value);
+                finites += value * 0f;
+            }
+
+            for (var lane = 0; lane < Vector256<float>.Count; lane++)
+            {
+                low = MathF.Min(low, lows[lane]);
+                high = MathF.Max(high, highs[lane]);
+                finite += finites[lane];
+            }
+        }
+
+        for (; i < values.Length; i++)
+        {
+            low = MathF.Min(low, values[i]);
+            high = MathF.Max(high, values[i]);
+            finite += values[i] * 0f;
         }
 
         return finite == 0f
@@ -123,25 +148,43 @@ internal sealed class BlockQuantizer
 
     private void PackBlock(ReadOnlySpan<float> values, float scale, int zero, Span<byte> blob)
     {
-        var reciprocal = scale != 0f ? 1f / scale : 0f;
+        Span<int> quantized = stackalloc int[MaxBlockSize];
+        Quantize(values, scale != 0f ? 1f / scale : 0f, zero, quantized);
         if (Bits == 8)
         {
             for (var i = 0; i < values.Length; i++)
             {
-                blob[i] = (byte)Quantize(values[i], reciprocal, zero);
+                blob[i] = (byte)quantized[i];
             }
 
             return;
         }
 
-        for (var i = 0; i < values.Length; i++)
+        // An odd last value has a zero beside it, the fill of unused bits: the buffer starts out cleared.
+        for (var i = 0; i < values.Length; i += 2)
         {
-            blob[i / 2] |= (byte)(Quantize(values[i], reciprocal, zero) << (i % 2 * 4));
+            blob[i / 2] = (byte)(quantized[i] | (quantized[i + 1] << 4));
         }
     }
 
-    private int Quantize(float value, float reciprocal, int zero) =>
-        (int)MathF.Round(Math.Clamp((value * reciprocal) + zero, 0f, _max), MidpointRounding.AwayFromZero);
+    private void Quantize(ReadOnlySpan<float> values, float reciprocal, int zero, Span<int> quantized)
+    {
+        // Adding the largest float below 0.5 and truncating rounds halves up, and up is away from zero: all is positive.
+        const float BelowHalf = 0.49999997f;
+        var i = 0;
+        var (none, max) = (Vector256<float>.Zero, Vector256.Create((float)_max));
+        for (; i <= values.Length - Vector256<float>.Count; i += Vector256<float>.Count)
+        {
+            var exact = (Vector256.Create(values[i..]) * reciprocal) + Vector256.Create((float)zero);
+            var clamped = Vector256.Min(Vector256.Max(exact, none), max);
+            Vector256.ConvertToInt32(clamped + Vector256.Create(BelowHalf)).CopyTo(quantized[i..]);
+        }
+
+        for (; i < values.Length; i++)
+        {
+            quantized[i] = (int)(Math.Clamp((values[i] * reciprocal) + zero, 0f, _max) + BelowHalf);
+        }
+    }
 
     private void StoreZeroPoint(Span<byte> zeroPoints, int block, int zero)
     {

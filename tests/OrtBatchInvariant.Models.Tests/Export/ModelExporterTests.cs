@@ -1,0 +1,355 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Microsoft.ML.OnnxRuntime;
+using OrtBatchInvariant.Models.Export;
+using OrtBatchInvariant.Models.Onnx;
+using OrtBatchInvariant.Models.Tests.Support;
+using Xunit.Abstractions;
+using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
+
+namespace OrtBatchInvariant.Models.Tests.Export;
+
+public class ModelExporterTests(ITestOutputHelper output)
+{
+    private static readonly HfConfig _small = new()
+    {
+        Architecture = "Qwen3ForCausalLM",
+        HiddenSize = 128,
+        IntermediateSize = 256,
+        LayerCount = 4,
+        HeadCount = 8,
+        KeyValueHeadCount = 4,
+        HeadSize = 32,
+        VocabularySize = 500,
+        ContextLength = 128,
+        QkNorm = true,
+        TieWordEmbeddings = true,
+        EosTokenIds = [2],
+    };
+
+    private static readonly string[] _files = ["genai_config.json", "model.onnx", "model.onnx.data"];
+
+    [Fact]
+    public void NodesAreThoseOfTheModelBuilder()
+    {
+        using var folder = new TemporaryFolder();
+        var model = new TinyModel { QkvBias = true, OutputBias = true, Layers = 1 };
+        ModelExporter.Export(model.WriteTo(folder["hf"], model.Weights()), folder["out"]);
+        var nodes = GraphInspector.Nodes(OnnxModel.Load(folder["out/model.onnx"]));
+        string[] expected =
+        [
+            "/model/constant_nodes/INT64/[1] Constant",
+            "/model/attn_mask_reformat/attn_mask_subgraph/ReduceSum ReduceSum",
+            "/model/attn_mask_reformat/attn_mask_subgraph/Sub Sub",
+            "/model/attn_mask_reformat/attn_mask_subgraph/Sub/Cast Cast",
+            "/model/attn_mask_reformat/attn_mask_subgraph/Shape Shape",
+            "/model/constant_nodes/INT64/1 Constant",
+            "/model/attn_mask_reformat/attn_mask_subgraph/Gather Gather",
+            "/model/attn_mask_reformat/attn_mask_subgraph/Gather/Cast Cast",
+            "/model/embed_tokens/Gather Gather",
+            "/model/layers.0/input_layernorm/LayerNorm SimplifiedLayerNormalization",
+            "/model/layers.0/attn/qkv_proj/MatMul MatMul",
+            "/model/layers.0/attn/qkv_proj/Add Add",
+            "/model/layers.0/attn/GroupQueryAttention com.microsoft:GroupQueryAttention",
+            "/model/layers.0/attn/o_proj/MatMul MatMul",
+            "/model/layers.0/attn/o_proj/Add Add",
+            "/model/layers.0/post_attention_layernorm/SkipLayerNorm com.microsoft:SkipSimplifiedLayerNormalization",
+            "/model/layers.0/mlp/gate_proj/MatMul MatMul",
+            "/model/layers.0/mlp/up_proj/MatMul MatMul",
+            "/model/layers.0/mlp/act_fn/Sigmoid Sigmoid",
+            "/model/layers.0/mlp/act_fn/Mul Mul",
+            "/model/layers.0/mlp/Mul Mul",
+            "/model/layers.0/mlp/down_proj/MatMul MatMul",
+            "/model/layers.1/final_norm_layernorm/SkipLayerNorm com.microsoft:SkipSimplifiedLayerNormalization",
+            "/lm_head/MatMul MatMul",
+        ];
+        Assert.Equal(expected, nodes.Select(Describe));
+
+        var attention = nodes.Single(node => node.OpType == "GroupQueryAttention");
+        Assert.Equal(
+            [
+                "/model/layers.0/attn/qkv_proj/Add/output_0", "", "", "past_key_values.0.key", "past_key_values.0.value",
+                "/model/attn_mask_reformat/attn_mask_subgraph/Sub/Cast/output_0", "/model/attn_mask_reformat/attn_mask_subgraph/Gather/Cast/output_0",
+                "cos_cache", "sin_cache",
+            ],
+            attention.Inputs.Select(input => input.Name));
+        Assert.Equal(["/model/layers.0/attn/GroupQueryAttention/output_0", "present.0.key", "present.0.value"], attention.Outputs.Select(x => x.Name));
+        Assert.Equal(
+            ["num_heads=4", "kv_num_heads=2", "scale=0.25", "local_window_size=-1", "softcap=0", "do_rotary=1", "rotary_interleaved=0"],
+            attention.Proto.Attribute.Select(a => $"{a.Name}={(a.Type == AttributeProto.Types.AttributeType.Int ? a.I : a.F)}"));
+
+        var skip = nodes.First(node => node.OpType == "SkipSimplifiedLayerNormalization");
+        Assert.Equal(["/model/layers.0/post_attention_layernorm/output_0", "", "", "/model/layers.0/post_attention_layernorm/output_3"], skip.Outputs.Select(x => x.Name));
+        Assert.Single(nodes.Last(node => node.OpType == "SkipSimplifiedLayerNormalization").Outputs);
+
+        var graph = OnnxModel.Load(folder["out/model.onnx"]).Proto.Graph;
+        Assert.Equal(["input_ids", "attention_mask", "past_key_values.0.key", "past_key_values.0.value"], graph.Input.Select(x => x.Name));
+        Assert.Equal(["logits", "present.0.key", "present.0.value"], graph.Output.Select(x => x.Name));
+        Assert.All(nodes.SelectMany(node => node.Outputs).Where(x => x.Name.Length > 0), x => Assert.NotNull(x.ElementType));
+        Assert.All(graph.Initializer, tensor => Assert.Equal(TensorProto.Types.DataLocation.External, tensor.DataLocation));
+    }
+
+    [Theory]
+    [InlineData(true, 4)]
+    [InlineData(false, 0)]
+    public void QuantizedNodesAreThoseOfTheModelBuilder(bool symmetric, int accuracyLevel)
+    {
+        using var folder = new TemporaryFolder();
+        ModelExporter.ExportRandom(
+            _small, folder["out"], new ExportOptions { Precision = ExportPrecision.Int4, IsSymmetric = symmetric, AccuracyLevel = accuracyLevel });
+        var nodes = GraphInspector.Nodes(OnnxModel.Load(folder["out/model.onnx"]));
+        string[] ofLayer1 =
+        [
+            "/model/layers.1/input_layernorm/SkipLayerNorm com.microsoft:SkipSimplifiedLayerNormalization",
+            "/model/layers.1/attn/qkv_proj/MatMul_Q4 com.microsoft:MatMulNBits",
+            "/model/layers.1/attn/qkv_proj/Split Split",
+            "/model/layers.1/attn/q_norm/Reshape_1 Reshape",
+            "/model/layers.1/attn/q_norm/SimplifiedLayerNormalization SimplifiedLayerNormalization",
+            "/model/layers.1/attn/q_norm/Reshape_2 Reshape",
+            "/model/layers.1/attn/k_norm/Reshape_1 Reshape",
+            "/model/layers.1/attn/k_norm/SimplifiedLayerNormalization SimplifiedLayerNormalization",
+            "/model/layers.1/attn/k_norm/Reshape_2 Reshape",
+            "/model/layers.1/attn/GroupQueryAttention com.microsoft:GroupQueryAttention",
+            "/model/layers.1/attn/o_proj/MatMul_Q4 com.microsoft:MatMulNBits",
+        ];
+        Assert.Equal(ofLayer1, nodes.SkipWhile(n => !n.Name.StartsWith("/model/layers.1/input", StringComparison.Ordinal)).Take(ofLayer1.Length).Select(Describe));
+        Assert.DoesNotContain(nodes, node => node.OpType == "MatMul");
+        Assert.Equal(21, nodes.Count(node => node.OpType == "MatMulNBits"));
+
+        var product = nodes.Single(node => node.Name == "/model/layers.0/mlp/down_proj/MatMul_Q4");
+        const string Weight = "model.layers.0.mlp.down_proj.MatMul.weight";
+        List<string> names = ["/model/layers.0/mlp/Mul/output_0", $"{Weight}_Q4", $"{Weight}_scales"];
+        List<string> attributes = ["K=256", "N=128", "bits=4", "block_size=32"];
+        if (!symmetric)
+        {
+            names.Add($"{Weight}_zero_points");
+            Assert.Equal((DataType.Uint8, "128 4"), (product.Inputs[3].ElementType, string.Join(' ', product.Inputs[3].Shape!)));
+        }
+
+        if (accuracyLevel != 0)
+        {
+            attributes.Add($"accuracy_level={accuracyLevel}");
+        }
+
+        Assert.Equal(names, product.Inputs.Select(input => input.Name));
+        Assert.Equal(attributes, product.Proto.Attribute.Select(a => $"{a.Name}={a.I}"));
+        Assert.Equal((DataType.Uint8, "128 8 16"), (product.Inputs[1].ElementType, string.Join(' ', product.Inputs[1].Shape!)));
+        Assert.Equal((DataType.Float, "128 8"), (product.Inputs[2].ElementType, string.Join(' ', product.Inputs[2].Shape!)));
+        Assert.Equal("/model/layers.0/mlp/down_proj/MatMul/output_0", product.Outputs[0].Name);
+        Assert.Equal("logits", nodes.Single(node => node.Name == "/lm_head/MatMul_Q4").Outputs[0].Name);
+
+        var lookup = nodes.Single(node => node.OpType == "GatherBlockQuantized");
+        Assert.Equal("/model/embed_tokens/Reshape/output_0", lookup.Inputs[0].Name);
+        Assert.Equal(symmetric ? 3 : 4, lookup.Inputs.Count);
+    }
+
+    [Theory]
+    [InlineData(ExportPrecision.Fp16, DataType.Float16, DataType.Float16)]
+    [InlineData(ExportPrecision.Bf16, DataType.Bfloat16, DataType.Float)]
+    [InlineData(ExportPrecision.Int4, DataType.Float16, DataType.Float16)]
+    public void TheCudaFormFoldsNormsIntoTheAttention(ExportPrecision precision, DataType activations, DataType logits)
+    {
+        using var folder = new TemporaryFolder();
+        ModelExporter.ExportRandom(_small, folder["out"], new ExportOptions { Precision = precision, Target = ExportTarget.Cuda });
+        var model = OnnxModel.Load(folder["out/model.onnx"]);
+        var nodes = GraphInspector.Nodes(model);
+        var attention = nodes.First(node => node.OpType == "GroupQueryAttention");
+        Assert.Equal(16, attention.Inputs.Count);
+        Assert.Equal("model.layers.0.attn.q_norm.layernorm.weight", attention.Inputs[14].Name);
+        Assert.All(((int[])[0, 1, 2, 3, 4, 7, 8, 14, 15]).Select(i => attention.Inputs[i].ElementType), type => Assert.Equal(activations, type));
+        Assert.Contains(attention.Proto.Attribute, a => a.Name == "qk_norm_epsilon");
+        Assert.DoesNotContain(nodes, node => node.Name.Contains("/q_norm/", StringComparison.Ordinal));
+        Assert.Equal((int)logits, model.Proto.Graph.Output[0].Type.TensorType.ElemType);
+        Assert.DoesNotContain(nodes.SelectMany(n => n.Proto.Attribute), a => a.Name == "accuracy_level");
+
+        var config = JsonNode.Parse(File.ReadAllText(folder["out/genai_config.json"]))!;
+        Assert.Equal("""[{"cuda":{"enable_cuda_graph":"0"}}]""", config["model"]!["decoder"]!["session_options"]!["provider_options"]!.ToJsonString());
+    }
+
+    [Fact]
+    public void GenAIConfigHasTheModelBuildersKeys()
+    {
+        using var folder = new TemporaryFolder();
+        var model = new TinyModel();
+        model.WriteTo(folder["hf"], model.Weights());
+        File.WriteAllText(folder["hf/generation_config.json"], """{"eos_token_id":[5,6],"temperature":0.7,"do_sample":true}""");
+        ModelExporter.Export(folder["hf"], folder["out"]);
+        var expected = """
+            {"model":{"bos_token_id":1,"context_length":64,"decoder":{"session_options":{"log_id":"onnxruntime-genai","provider_options":[]},
+            "filename":"model.onnx","head_size":16,"hidden_size":64,
+            "inputs":{"input_ids":"input_ids","attention_mask":"attention_mask","past_key_names":"past_key_values.%d.key","past_value_names":"past_key_values.%d.value"},
+            "outputs":{"logits":"logits","present_key_names":"present.%d.key","present_value_names":"present.%d.value"},
+            "num_attention_heads":4,"num_hidden_layers":2,"num_key_value_heads":2},"eos_token_id":[5,6],"pad_token_id":5,"type":"llama","vocab_size":80},
+            "search":{"diversity_penalty":0.0,"do_sample":true,"early_stopping":true,"length_penalty":1.0,"max_length":64,"min_length":0,"no_repeat_ngram_size":0,
+            "num_beams":1,"num_return_sequences":1,"past_present_share_buffer":true,"repetition_penalty":1.0,"temperature":0.7,"top_k":50,"top_p":1.0}}
+            """;
+        Assert.True(JsonNode.DeepEquals(JsonNode.Parse(expected), JsonNode.Parse(File.ReadAllText(folder["out/genai_config.json"]))));
+    }
+
+    [Fact]
+    public void TokenizerFilesAreCopied()
+    {
+        using var folder = new TemporaryFolder();
+        var model = new TinyModel();
+        model.WriteTo(folder["hf"], model.Weights());
+        File.WriteAllText(folder["hf/tokenizer.json"], "{\"any\": 1}");
+        File.WriteAllText(folder["hf/tokenizer_config.json"], "{\"model_max_length\":1000000000000000019884624838656,\"chat_template\":\"<|a|>{{ x }}\"}");
+        File.WriteAllText(folder["hf/README.md"], "not for the model");
+        var result = ModelExporter.Export(folder["hf"], folder["out"]);
+        Assert.Equal(["tokenizer.json", "tokenizer_config.json"], result.CopiedFiles);
+        Assert.Equal("{\"any\": 1}", File.ReadAllText(folder["out/tokenizer.json"]));
+        var text = File.ReadAllText(folder["out/tokenizer_config.json"]);
+        Assert.Contains("\"<|a|>{{ x }}\"", text, StringComparison.Ordinal);
+        Assert.Equal(64, JsonDocument.Parse(text).RootElement.GetProperty("model_max_length").GetInt32());
+        Assert.Equal([.. _files, "tokenizer.json", "tokenizer_config.json"], Directory.GetFiles(folder["out"]).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public void RandomWeightsDependOnTheSeedOnly()
+    {
+        using var folder = new TemporaryFolder();
+        var options = new ExportOptions { Precision = ExportPrecision.Int4 };
+        ModelExporter.ExportRandom(_small, folder["a"], options, seed: 3);
+        ModelExporter.ExportRandom(_small, folder["b"], options, seed: 3);
+        ModelExporter.ExportRandom(_small, folder["c"], options, seed: 4);
+        foreach (var file in _files)
+        {
+            Assert.Equal(File.ReadAllBytes(folder[$"a/{file}"]), File.ReadAllBytes(folder[$"b/{file}"]));
+        }
+
+        Assert.NotEqual(File.ReadAllBytes(folder["a/model.onnx.data"]), File.ReadAllBytes(folder["c/model.onnx.data"]));
+    }
+
+    [Theory]
+    [InlineData(ExportPrecision.Fp32)]
+    [InlineData(ExportPrecision.Int4)]
+    [InlineData(ExportPrecision.Int8)]
+    public void RandomModelsGiveSaneLogits(ExportPrecision precision)
+    {
+        using var folder = new TemporaryFolder();
+        ModelExporter.ExportRandom(_small, folder["out"], new ExportOptions { Precision = precision });
+        var shape = new TinyModel { Layers = 4, Heads = 8, KeyValueHeads = 4, HeadSize = 32, Vocabulary = 500 };
+        using var runner = new OnnxRunner(folder["out"], shape);
+        var logits = runner.Append([1, 2, 3, 4, 5, 6, 7, 8]);
+        var rms = Math.Sqrt(logits.SelectMany(row => row).Average(x => x * x));
+        output.WriteLine($"{logits.Length * 500} logits, root mean square {rms}");
+        Assert.InRange(rms, 0.5, 2);
+        Assert.True(logits.Select(row => Array.IndexOf(row, row.Max())).Distinct().Count() > 2);
+    }
+
+    [Fact]
+    public void TheFolderAppearsOnlyWhenComplete()
+    {
+        using var folder = new TemporaryFolder();
+        var reports = new List<ExportProgress>();
+        ModelExporter.ExportRandom(_small, folder["out"], progress: new Immediate(report =>
+        {
+            Assert.False(Directory.Exists(folder["out"]));
+            Assert.DoesNotContain(
+                Directory.EnumerateFiles(folder.Path, "*", SearchOption.AllDirectories), path => Path.GetFileName(path) is "model.onnx" or "genai_config.json");
+            reports.Add(report);
+        }));
+        Assert.Equal(["out"], folder.Entries());
+        Assert.Equal(_files, Directory.GetFiles(folder["out"]).Select(Path.GetFileName).Order());
+        Assert.Equal(reports[^1].TotalBytes, reports[^1].BytesWritten);
+        Assert.Equal(reports.Count, reports.Select(report => report.Tensor).Distinct().Count());
+    }
+
+    [Fact]
+    public void AStoppedExportLeavesNothing()
+    {
+        using var folder = new TemporaryFolder();
+        using var stop = new CancellationTokenSource();
+        Assert.ThrowsAny<OperationCanceledException>(() => ModelExporter.ExportRandom(
+            _small, folder["out"], progress: new Immediate(report => stop.Cancel()), cancellation: stop.Token));
+        Assert.Empty(folder.Entries());
+
+        Assert.Throws<InvalidDataException>(() => ModelExporter.ExportRandom(
+            _small, folder["out"], progress: new Immediate(report => throw new InvalidDataException())));
+        Assert.Empty(folder.Entries());
+    }
+
+    [Fact]
+    public void AFullFolderIsReplacedOnlyIfAsked()
+    {
+        using var folder = new TemporaryFolder();
+        Directory.CreateDirectory(folder["out"]);
+        ModelExporter.ExportRandom(_small, folder["out"]);
+        var before = File.ReadAllBytes(folder["out/model.onnx.data"]);
+
+        var error = Assert.Throws<ModelException>(() => ModelExporter.ExportRandom(_small, folder["out"], seed: 9));
+        OneSentence.Check(error, folder["out"]);
+        Assert.Equal(before, File.ReadAllBytes(folder["out/model.onnx.data"]));
+
+        ModelExporter.ExportRandom(_small, folder["out"], new ExportOptions { Overwrite = true }, seed: 9);
+        Assert.NotEqual(before, File.ReadAllBytes(folder["out/model.onnx.data"]));
+        Assert.Equal(["out"], folder.Entries());
+
+        File.WriteAllText(folder["file"], "x");
+        error = Assert.Throws<ModelException>(() => ModelExporter.ExportRandom(_small, folder["file"]));
+        OneSentence.Check(error, folder["file"]);
+    }
+
+    [Fact]
+    public void WeightsThatDoNotFitTheConfigurationAreRefusedByName()
+    {
+        using var folder = new TemporaryFolder();
+        var model = new TinyModel();
+        var weights = model.Weights();
+        (string Name, TinyModel Stored, Action<JsonObject>? Change, string Expected)[] cases =
+        [
+            ("missing", model, c => c["attention_bias"] = true, "tensor 'model.layers.0.self_attn.q_proj.bias' is missing"),
+            ("shape", model, c => c["vocab_size"] = 81, "tensor 'model.embed_tokens.weight' has shape [80, 64]; config.json asks for [81, 64]"),
+            ("extra", model, c => c["num_hidden_layers"] = 1, "tensor 'model.layers.1.input_layernorm.weight' has no place"),
+        ];
+        foreach (var (name, stored, change, expected) in cases)
+        {
+            stored.WriteTo(folder[name], weights, change: change);
+            var error = Assert.Throws<ModelException>(() => ModelExporter.Export(folder[name], folder["out"]));
+            output.WriteLine(error.Message);
+            Assert.Contains(expected, error.Message, StringComparison.Ordinal);
+            OneSentence.Check(error, folder[name]);
+            Assert.False(Directory.Exists(folder["out"]));
+        }
+    }
+
+    [Fact]
+    public void WeightsThatCannotBeStoredAreRefusedByName()
+    {
+        using var folder = new TemporaryFolder();
+        var model = new TinyModel();
+        var weights = model.Weights();
+        weights["model.layers.1.mlp.up_proj.weight"][77] = float.NaN;
+        model.WriteTo(folder["nan"], weights);
+        var error = Assert.Throws<ModelException>(
+            () => ModelExporter.Export(folder["nan"], folder["out"], new ExportOptions { Precision = ExportPrecision.Int4 }));
+        OneSentence.Check(error, "'model.layers.1.mlp.up_proj.weight'");
+
+        weights["model.layers.1.mlp.up_proj.weight"][77] = 1e6f;
+        model.WriteTo(folder["large"], weights);
+        error = Assert.Throws<ModelException>(
+            () => ModelExporter.Export(folder["large"], folder["out"], new ExportOptions { Precision = ExportPrecision.Fp16, Target = ExportTarget.Cuda }));
+        OneSentence.Check(error, "'model.layers.1.mlp.up_proj.weight'");
+        Assert.Equal(["large", "nan"], folder.Entries().Order());
+    }
+
+    [Theory]
+    [InlineData(ExportPrecision.Fp16, ExportTarget.Cpu, 32, 0, "Precision Fp16 is for the target Cuda")]
+    [InlineData(ExportPrecision.Fp32, ExportTarget.Cuda, 32, 0, "Precision Fp32 is for the target Cpu")]
+    [InlineData(ExportPrecision.Int4, ExportTarget.Cpu, 48, 0, "Block size 48")]
+    [InlineData(ExportPrecision.Int4, ExportTarget.Cpu, 8, 0, "Block size 8")]
+    [InlineData(ExportPrecision.Int4, ExportTarget.Cpu, 32, 2, "Accuracy level 2")]
+    public void WrongOptionsAreRefused(ExportPrecision precision, ExportTarget target, int blockSize, int accuracyLevel, string expected)
+    {
+        var options = new ExportOptions { Precision = precision, Target = target, BlockSize = blockSize, AccuracyLevel = accuracyLevel };
+        var error = Assert.Throws<ModelException>(() => ModelExporter.ExportRandom(_small, "/nowhere/out", options));
+        OneSentence.Check(error, expected);
+    }
+
+    private static string Describe(NodeInfo node) => $"{node.Name} {(node.Domain.Length == 0 ? "" : node.Domain + ":")}{node.OpType}";
+
+    private sealed class Immediate(Action<ExportProgress> action) : IProgress<ExportProgress>
+    {
+        public void Report(ExportProgress value) => action(value);
+    }
+}
