@@ -184,11 +184,12 @@ TYPED_TEST(AttentionCore, HasTheBytesOfTheContract) {
   }
 }
 
-// The comparison can fail: another block length is another arithmetic.
+// The comparison can fail: another block length is another arithmetic. Rescaling by powers of two
+// keeps it close, so that few of the rounded outputs show it.
 TYPED_TEST(AttentionCore, ComparisonSeesAnotherSplit) {
-  Problem<TypeParam> problem(kCases[0]);
+  Problem<TypeParam> problem({4, 200, 16, 4, 128, 900});
   problem.Run();
-  EXPECT_GT(problem.DifferencesFromContract(64), problem.output.size() / 20);
+  EXPECT_GT(problem.DifferencesFromContract(64), 20u);
 }
 
 TYPED_TEST(AttentionCore, IsCloseToDouble) {
