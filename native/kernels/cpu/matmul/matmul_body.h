@@ -27,6 +27,8 @@ constexpr int TilePanels(int rows) {
 // Rows are spread evenly over the tiles, so that none is left with a single row.
 struct TileRows {
   int64_t tiles, each, larger;  // the first `larger` tiles have one row more than `each`
+
+  BI_INLINE int most() const { return static_cast<int>(each + (larger > 0 ? 1 : 0)); }
 };
 BI_INLINE TileRows SplitRows(int64_t rows) {
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
@@ -134,7 +136,7 @@ template <bool kPackedA, bool kPackedB>
 static void Tiles(const MatMulBlock& block) {
   const TileFunctions& functions = kTiles<kPackedA, kPackedB>;
   const TileRows split = SplitRows(block.rows);
-  const int most_rows = static_cast<int>(split.each + (split.larger > 0 ? 1 : 0));
+  const int most_rows = split.most();
   const int panels_at_once = TilePanels(most_rows);
   int64_t column = 0;
   while (column < block.columns) {
@@ -165,6 +167,8 @@ static void MultiplyBlock(const MatMulBlock& block) {
     Tiles<false, false>(block);
   }
 }
+
+static int PanelsAtOnce(int64_t rows) { return TilePanels(SplitRows(rows).most()); }
 
 static void PackA(int64_t rows, int64_t depth, const float* a, int64_t row_stride,
                   int64_t column_stride, float* packed) {
@@ -218,7 +222,8 @@ static void PackB(int64_t depth, int64_t columns, const float* b, int64_t row_st
 
 extern const MatMulKernels kMatMulKernels;
 const MatMulKernels kMatMulKernels = {
-    kInstructionSet, kTileRows, 256 / TilePanels(kTileRows), PackA, PackB, MultiplyBlock,
+    kInstructionSet, kTileRows,     256 / TilePanels(kTileRows), PanelsAtOnce, PackA,
+    PackB,           MultiplyBlock,
 };
 
 }  // namespace batch_invariant::cpu::BI_SIMD

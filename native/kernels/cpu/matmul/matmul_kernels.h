@@ -47,6 +47,7 @@ struct MatMulKernels {
   InstructionSet instruction_set;
   int tile_rows;        // a block of at most this many rows reads each element of b once
   int64_t block_depth;  // terms for which the panels in use stay in the first-level cache
+  int (*panels_at_once)(int64_t rows);  // of a block with so many rows
 
   // rows * depth floats, in tiles of rows.
   void (*pack_a)(int64_t rows, int64_t depth, const float* a, int64_t row_stride,

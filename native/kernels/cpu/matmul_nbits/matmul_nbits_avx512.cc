@@ -1,0 +1,3 @@
+#include "kernels/cpu/simd/avx512.h"
+// The op, over the sixteen lanes of the header above:
+#include "kernels/cpu/matmul_nbits/matmul_nbits_body.h"
