@@ -1,0 +1,25 @@
+namespace OrtBatchInvariant.Verification.Device;
+
+/// <summary>One batch of an axis: which rows hold the text, and in which steps it is taken.</summary>
+/// <param name="Rows">Number of rows.</param>
+/// <param name="Prompt">Tokens of the text that the first run takes.</param>
+/// <param name="Steps">Tokens that each later run takes.</param>
+internal sealed record BatchPlan(int Rows, int Prompt, IReadOnlyList<int> Steps)
+{
+    /// <summary>Rows that hold the text; all by default.</summary>
+    public Func<int, bool> HoldsText { get; init; } = _ => true;
+
+    /// <summary>Tokens of a neighbour's prompt; as many as the text's by default.</summary>
+    public Func<int, int>? NeighbourPrompt { get; init; }
+
+    /// <summary>A neighbour's tokens are drawn from these; from the whole vocabulary by default.</summary>
+    public IReadOnlyList<int>? NeighbourTokens { get; init; }
+
+    /// <summary>Tokens that the KV buffer holds; just what is needed by default.</summary>
+    public int? Capacity { get; init; }
+
+    /// <summary>Whether single tokens are taken with fixed shapes and addresses, as CUDA graphs need.</summary>
+    public bool FixedSteps { get; init; }
+
+    public int Seed { get; init; }
+}

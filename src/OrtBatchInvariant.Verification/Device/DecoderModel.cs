@@ -1,0 +1,122 @@
+using Microsoft.ML.OnnxRuntime;
+using OrtBatchInvariant.Verification.Hosting;
+
+namespace OrtBatchInvariant.Verification.Device;
+
+/// <summary>
+/// A decoder in the GenAI layout as a bare <see cref="InferenceSession"/>, on the CPU or on a GPU. <see cref="DecoderBatch"/> runs it,
+/// with KV buffers that stay on the device.
+/// </summary>
+public sealed class DecoderModel : IDisposable
+{
+    private int _graphs;
+
+    private DecoderModel(ModelFolder folder, DecoderModelOptions options, InferenceSession session, DeviceMemory memory, CoverageReport? coverage)
+    {
+        Folder = folder;
+        Options = options;
+        Session = session;
+        Memory = memory;
+        Coverage = coverage;
+        Shape = DecoderShape.Read(folder, session);
+    }
+
+    /// <summary>The model's folder.</summary>
+    public ModelFolder Folder { get; }
+
+    /// <summary>Where and how it runs.</summary>
+    public DecoderModelOptions Options { get; }
+
+    /// <summary>Sizes and element types.</summary>
+    public DecoderShape Shape { get; }
+
+    /// <summary>Which kernel serves each node; null with stock kernels.</summary>
+    public CoverageReport? Coverage { get; }
+
+    internal InferenceSession Session { get; }
+
+    internal DeviceMemory Memory { get; }
+
+    /// <summary>Loads a model.</summary>
+    /// <param name="folder">The model.</param>
+    /// <param name="options">Where and with whose kernels it runs; by default batch-invariant and on the CPU.</param>
+    /// <exception cref="VerificationException">The device or the stock provider is missing, or ONNX Runtime refused the model.</exception>
+    public static DecoderModel Open(ModelFolder folder, DecoderModelOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        options ??= new DecoderModelOptions();
+        if (options.DeviceId is null && (options.EnableCudaGraph || options.BesideStockCuda))
+        {
+            throw new VerificationException("CUDA graphs and ONNX Runtime's CUDA provider need a GPU: name one, or leave them out on the CPU.");
+        }
+
+        using var sessionOptions = new SessionOptions();
+        if (options.ProfilePrefix is { } prefix)
+        {
+            sessionOptions.ProfileOutputPathPrefix = prefix;
+            sessionOptions.EnableProfiling = true;
+        }
+
+        InferenceSession? session = null;
+        try
+        {
+            OrtEpDevice? device = AppendProviders(sessionOptions, options);
+            session = new InferenceSession(folder.DecoderFile, sessionOptions);
+            CoverageReport? coverage = options.Kernels == KernelSet.BatchInvariant ? CoverageReport.ForSession(sessionOptions) : null;
+            return new DecoderModel(folder, options, session, new DeviceMemory(device), coverage);
+        }
+        catch (Exception exception)
+        {
+            session?.Dispose();
+            throw exception is OnnxRuntimeException or BatchInvariantException
+                ? new VerificationException($"{folder.DecoderFile}: {OneLine(exception)}", exception)
+                : exception;
+        }
+    }
+
+    /// <summary>Ends the profile that <see cref="DecoderModelOptions.ProfilePrefix"/> asked for.</summary>
+    /// <returns>The profile's file.</returns>
+    public string EndProfiling() => Session.EndProfiling();
+
+    /// <inheritdoc/>
+    public void Dispose() => Session.Dispose();
+
+    internal static string OneLine(Exception exception) => exception.Message.ReplaceLineEndings(" ").Trim();
+
+    // Graphs hold the addresses of one batch's buffers.
+    internal int NextGraph() => Interlocked.Increment(ref _graphs);
+
+    private static OrtEpDevice? AppendProviders(SessionOptions sessionOptions, DecoderModelOptions options)
+    {
+        OrtEpDevice? device = null;
+        if (options.Kernels == KernelSet.BatchInvariant)
+        {
+            sessionOptions.AppendBatchInvariant(new BatchInvariantOptions
+            {
+                DeviceId = options.DeviceId,
+                EnableCudaGraph = options.EnableCudaGraph,
+                Strict = options.Strict,
+            });
+            device = options.DeviceId is { } gpu ? BatchInvariantDevice(gpu) : null;
+        }
+
+        if (options.DeviceId is { } deviceId && (options.Kernels == KernelSet.Stock || options.BesideStockCuda))
+        {
+            OrtEpDevice stock = StockCuda.Device(deviceId);
+            var stockOptions = new Dictionary<string, string>();
+            if (options.EnableCudaGraph && options.Kernels == KernelSet.Stock)
+            {
+                stockOptions["enable_cuda_graph"] = "1";
+            }
+
+            sessionOptions.AppendExecutionProvider(OrtEnv.Instance(), [stock], stockOptions);
+            device ??= stock;
+        }
+
+        return device;
+    }
+
+    private static OrtEpDevice BatchInvariantDevice(int gpu) => OrtEnv.Instance().GetEpDevices()
+        .Where(device => device.EpName == BatchInvariantProvider.Name && device.HardwareDevice.Type == OrtHardwareDeviceType.GPU)
+        .ElementAt(gpu);
+}
