@@ -51,7 +51,7 @@ inline float Tanh(float x) {
 inline float Erf(float x) {
   static constexpr float kQ[] = {0x1.06eba8p-3f, -0x1.812744p-2f,  0x1.ce2e1cp-4f, -0x1.b80ff2p-6f,
                                  0x1.54d42ap-8f, -0x1.aaa2d8p-11f, 0x1.5e0632p-14f};
-  static constexpr float kP[] = {-0x1.62d8b2p-13f, 0x1.212612p+0f, 0x1.444d1ep-1f,
+  static constexpr float kP[] = {-0x1.62d8b2p-13f, 0x1.212626p+0f, 0x1.444d1ep-1f,
                                  0x1.bb4548p-4f,   -0x1.9aebbp-6f, 0x1.10625p-8f,
                                  -0x1.c45914p-12f, 0x1.5d71dep-16f};
   const float a = std::fabs(x);

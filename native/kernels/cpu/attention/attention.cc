@@ -40,7 +40,7 @@ Status Check(const AttentionArgs& args) {
     return Status::InvalidArgument("attention: query, key, value or output has no data");
   }
   if (args.score_output != ScoreOutput::kNone &&
-      (args.scores == nullptr || args.score_keys < args.keys)) {
+      (args.score_keys < args.keys || (args.scores == nullptr && args.score_keys > 0))) {
     return Status::InvalidArgument("attention: the score output is missing or too narrow");
   }
   for (int64_t b = 0; b < args.batch; ++b) {

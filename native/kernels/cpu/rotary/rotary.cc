@@ -34,8 +34,8 @@ Status Check(const RotaryArgs& args) {
         " must be even and at most the head size " + std::to_string(args.head_size));
   }
   if (args.batch * args.heads * args.tokens * args.head_size == 0) return Status::Ok();
-  if (args.x == nullptr || args.y == nullptr || args.cos_cache == nullptr ||
-      args.sin_cache == nullptr) {
+  const bool no_cache = args.cos_cache == nullptr || args.sin_cache == nullptr;
+  if (args.x == nullptr || args.y == nullptr || (no_cache && args.rotary_dim > 0)) {
     return Status::InvalidArgument("rotary embedding: an operand has no data");
   }
   if (args.positions != RotaryPositions::kDirect && args.position_ids == nullptr) {
