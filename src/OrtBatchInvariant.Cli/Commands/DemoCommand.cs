@@ -14,12 +14,16 @@ internal static class DemoCommand
     private const int RequiredCompletions = 1000;
     private const int QuickRequiredCompletions = 100;
 
+    // The last one is long enough that its completion crosses from one block of 128 keys to the next.
     private static readonly string[] s_prompts =
     [
+        "It was a dark night, the wind blew from the north, and all the ship's company",
         "My fellow Americans, tonight I come before you to report on the state of our Union, and",
         "The old captain looked at the sea and said to his men that the whale",
-        "Our relations with all foreign powers continue to be friendly, and the treaty with",
-        "It was a dark night, the wind blew from the north, and all the ship's company",
+        "Call me Ishmael. Some years ago - never mind how long precisely - having little or no money in my purse, and nothing "
+            + "particular to interest me on shore, I thought I would sail about a little and see the watery part of the world. It is "
+            + "a way I have of driving off the spleen, and regulating the circulation. Whenever I find myself growing grim about the "
+            + "mouth; whenever it is a damp, drizzly November in my soul; whenever I find myself",
     ];
 
     private sealed record Request(string? Model, bool IsQuick, string? JsonFile, int Threads, int Seed);

@@ -7,12 +7,12 @@ internal sealed class BatchSizeAxis : InvarianceAxis
 {
     private const int Largest = 32;
 
-    private static readonly int[] s_quick = [1, 2, 3, 5, 8, 16, Largest];
+    private static readonly int[] s_few = [1, 2, 3, 5, 8, 16, Largest];
 
     public override string Name => "batch size";
 
     public override string Describe(AxisContext context) => $"batch size, 1 to {Largest}";
 
     public override IEnumerable<CompletionBatch> Batches(AxisContext context, int prompt) =>
-        (context.IsQuick ? s_quick : Enumerable.Range(1, Largest)).Select(size => context.Copies(prompt, size));
+        (context.IsThorough(prompt) ? Enumerable.Range(1, Largest) : s_few).Select(size => context.Copies(prompt, size));
 }

@@ -6,7 +6,7 @@ namespace OrtBatchInvariant.Verification.Axes;
 internal sealed class KvBufferAxis : InvarianceAxis
 {
     private static readonly int[] s_spare = [0, 1, 3, 17, 64, 100, 128, 255, 256, 512, 1000, 2048, 4000];
-    private static readonly int[] s_quick = [0, 1, 100, 256];
+    private static readonly int[] s_few = [0, 1, 100, 256];
 
     public override string Name => "max_length";
 
@@ -15,7 +15,7 @@ internal sealed class KvBufferAxis : InvarianceAxis
     public override IEnumerable<CompletionBatch> Batches(AxisContext context, int prompt)
     {
         int needed = context.Prompts[prompt].Length + context.NewTokens;
-        return (context.IsQuick ? s_quick : s_spare)
+        return (context.IsThorough(prompt) ? s_spare : s_few)
             .Where(spare => needed + spare <= context.Folder.ContextLength)
             .Select(spare => context.Copies(prompt, 1) with { MaxLength = needed + spare });
     }

@@ -16,7 +16,7 @@ internal sealed class NeighboursAxis : InvarianceAxis
     {
         Random random = context.Random(this, prompt);
         int[] lengths = [.. Enumerable.Repeat(context.Prompts[prompt].Length, Rows - 1)];
-        for (int draw = 0; draw < (context.IsQuick ? 3 : 12); draw++)
+        for (int draw = 0; draw < (context.IsThorough(prompt) ? 12 : 3); draw++)
         {
             yield return context.Among(prompt, Row, lengths, random);
         }

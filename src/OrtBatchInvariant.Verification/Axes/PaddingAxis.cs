@@ -9,21 +9,20 @@ internal sealed class PaddingAxis : InvarianceAxis
     private const int Row = 1;
 
     private static readonly int[] s_padding = [0, 1, 2, 3, 5, 8, 16, 31, 64, 100];
-    private static readonly int[] s_quick = [0, 1, 16, 64];
+    private static readonly int[] s_few = [0, 1, 16, 64];
 
     public override string Name => "padding";
 
-    public override string Describe(AxisContext context) => $"padding, 0 to {Values(context).Max()} tokens";
+    public override string Describe(AxisContext context) => $"padding, 0 to {(context.IsThorough(0) ? s_padding : s_few)[^1]} tokens";
 
     public override IEnumerable<CompletionBatch> Batches(AxisContext context, int prompt)
     {
         int length = context.Prompts[prompt].Length;
         Random random = context.Random(this, prompt);
-        foreach (int padding in Values(context).Where(padding => length + padding + context.NewTokens <= context.Folder.ContextLength))
+        IEnumerable<int> values = context.IsThorough(prompt) ? s_padding : s_few;
+        foreach (int padding in values.Where(padding => length + padding + context.NewTokens <= context.Folder.ContextLength))
         {
             yield return context.Among(prompt, Row, [.. Enumerable.Repeat(length, Rows - 2), length + padding], random);
         }
     }
-
-    private static int[] Values(AxisContext context) => context.IsQuick ? s_quick : s_padding;
 }

@@ -16,7 +16,7 @@ internal sealed class PrefillDecodeAxis : InvarianceAxis
     {
         IReadOnlyList<int> completion = context.Alone[prompt].Tokens;
         return Enumerable.Range(0, completion.Count)
-            .Where(forced => !context.IsQuick || forced % 8 == 0 || forced == completion.Count - 1)
+            .Where(forced => context.IsThorough(prompt) || forced % 8 == 0 || forced == completion.Count - 1)
             .Select(forced => new CompletionBatch(
                 [new CompletionRow([.. context.Prompts[prompt], .. completion.Take(forced)], prompt)], context.NewTokens) { Forced = forced });
     }

@@ -16,7 +16,7 @@ internal sealed class RowPositionAxis : InvarianceAxis
         int seed = context.Random(this, prompt).Next();
         int[] lengths = [.. Enumerable.Repeat(context.Prompts[prompt].Length, Rows - 1)];
         return Enumerable.Range(0, Rows)
-            .Where(row => !context.IsQuick || row is 0 or 3 or Rows - 1)
+            .Where(row => context.IsThorough(prompt) || row is 0 or 3 or Rows - 1)
             .Select(row => context.Among(prompt, row, lengths, new Random(seed)));
     }
 }

@@ -15,7 +15,7 @@ public sealed record ExperimentOptions
     /// <summary>The number of tokens of a completion.</summary>
     public int NewTokens { get; init; } = 24;
 
-    /// <summary>Whether each axis tries few values instead of many.</summary>
+    /// <summary>Whether few values are tried for every prompt. Otherwise many are for the first and few for the others.</summary>
     public bool IsQuick { get; init; }
 
     /// <summary>What neighbours are drawn from: the same seed gives the same batches.</summary>
