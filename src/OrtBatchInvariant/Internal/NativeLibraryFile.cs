@@ -54,6 +54,11 @@ internal static class NativeLibraryFile
             throw new BatchInvariantException($"The native library '{path}' does not exist.");
         }
 
+        if (ElfFile.IsCutOff(path))
+        {
+            throw new BatchInvariantException($"The native library '{path}' is cut off: copy it again, or rebuild it with scripts/build-native.sh.");
+        }
+
         nint handle;
         try
         {
