@@ -118,7 +118,7 @@ public sealed record HfConfig
 
         if (((long)HeadCount + (2L * KeyValueHeadCount)) * HeadSize > MaxSize)
         {
-            throw new ModelException($"{source}: {HeadCount} heads of {HeadSize} are more than the {MaxSize} columns a projection may have.");
+            throw new ModelException($"{source}: {HeadCount} heads of {HeadSize} exceed the {MaxSize} columns a projection may have.");
         }
 
         if ((long)ContextLength * HeadSize > 1 << 29)
@@ -136,8 +136,12 @@ public sealed record HfConfig
             throw new ModelException($"{source}: rms_norm_eps {RmsNormEpsilon} or rope_theta {RopeTheta} is out of range.");
         }
 
-        if (RopeScaling is { } rope
-            && !(rope.Factor > 0 && rope.LowFrequencyFactor > 0 && rope.HighFrequencyFactor > rope.LowFrequencyFactor && rope.OriginalContextLength > 0))
+        var scalingIsSane = RopeScaling is not { } rope
+            || (rope.Factor > 0
+                && rope.LowFrequencyFactor > 0
+                && rope.HighFrequencyFactor > rope.LowFrequencyFactor
+                && rope.OriginalContextLength > 0);
+        if (!scalingIsSane)
         {
             throw new ModelException($"{source}: rope scaling of type llama3 has factors out of range.");
         }

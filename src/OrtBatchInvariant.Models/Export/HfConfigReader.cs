@@ -78,7 +78,8 @@ internal static class HfConfigReader
         return architecture is LlamaArchitecture or MistralArchitecture or Qwen2Architecture or Qwen3Architecture
             ? architecture
             : throw config.Error(
-                $"names the architecture {architecture}; {LlamaArchitecture}, {MistralArchitecture}, {Qwen2Architecture} and {Qwen3Architecture} can be exported");
+                $"names the architecture {architecture}; "
+                + $"{LlamaArchitecture}, {MistralArchitecture}, {Qwen2Architecture} and {Qwen3Architecture} can be exported");
     }
 
     private static void RefuseUnsupported(JsonFields config)

@@ -6,7 +6,8 @@ namespace OrtBatchInvariant.Models.Export;
 /// </summary>
 public static class KnownShapes
 {
-    private static readonly RopeScaling _llama31Scaling = new(Factor: 8, LowFrequencyFactor: 1, HighFrequencyFactor: 4, OriginalContextLength: 8192);
+    private static readonly RopeScaling _llama31Scaling =
+        new(Factor: 8, LowFrequencyFactor: 1, HighFrequencyFactor: 4, OriginalContextLength: 8192);
 
     private static readonly SortedDictionary<string, HfConfig> _shapes = new(StringComparer.OrdinalIgnoreCase)
     {

@@ -55,7 +55,8 @@ internal readonly record struct ExternalData(string FilePath, long Offset, long 
             throw Error(
                 tensor,
                 modelPath,
-                $"needs bytes {offset} to {(Int128)offset + needed} of '{location}', which has only {fileLength}; the file is truncated or not the model's");
+                $"needs bytes {offset} to {(Int128)offset + needed} of '{location}', which has only {fileLength}; "
+                + "the file is truncated or not the model's");
         }
 
         return new ExternalData(filePath, offset, needed);

@@ -1,3 +1,4 @@
+using System.Globalization;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Models.Onnx;
@@ -14,7 +15,9 @@ public sealed record NodeValue(string Name, DataType? ElementType, IReadOnlyList
 /// <param name="OpType">Operator.</param>
 /// <param name="Domain">Operator's domain; empty for ONNX's own.</param>
 /// <param name="OpsetVersion">Version of the domain's operator set that the model imports; null if it imports none.</param>
-/// <param name="Graph">Empty for the main graph; otherwise the path of the subgraph or function, such as <c>/model/If.then_branch</c>.</param>
+/// <param name="Graph">
+/// Empty for the main graph; otherwise the path of the subgraph or function, such as <c>/model/If.then_branch</c>.
+/// </param>
 /// <param name="Inputs">Its inputs in order.</param>
 /// <param name="Outputs">Its outputs in order.</param>
 /// <param name="Proto">The node itself, with its attributes.</param>
@@ -113,7 +116,7 @@ public static class GraphInspector
         return versions;
     }
 
-    private static List<string> Text(IEnumerable<long> dims) => [.. dims.Select(dim => dim.ToString(System.Globalization.CultureInfo.InvariantCulture))];
+    private static List<string> Text(IEnumerable<long> dims) => [.. dims.Select(dim => dim.ToString(CultureInfo.InvariantCulture))];
 
     /// <summary>What is known of the values of a graph and of those around it.</summary>
     private sealed class Scope(Scope? outer)
@@ -138,7 +141,9 @@ public static class GraphInspector
         }
 
         public void AddConstant(string name, TensorProto? tensor) =>
-            Add(new NodeValue(name, tensor is null ? null : (DataType)tensor.DataType, tensor is null ? null : Text(tensor.Dims), IsConstant: true));
+            Add(tensor is null
+                ? new NodeValue(name, ElementType: null, Shape: null, IsConstant: true)
+                : new NodeValue(name, (DataType)tensor.DataType, Text(tensor.Dims), IsConstant: true));
 
         public NodeValue Find(string name)
         {

@@ -199,7 +199,7 @@ public sealed class OnnxModel
 
     private ExternalData Locate(TensorProto tensor) =>
         Path is null
-            ? throw new ModelException($"{UnsavedSource}: tensor '{tensor.Name}' has external data, but the model was not loaded from a file.")
+            ? throw new ModelException($"{UnsavedSource}: tensor '{tensor.Name}' has external data, but the model is from no file.")
             : ExternalData.Resolve(tensor, Path);
 
     private void CheckStorage(TensorProto tensor)

@@ -15,14 +15,16 @@ internal static class TensorData
         var type = (DataType)tensor.DataType;
         if (!ElementTypes.TryByteLength(type, tensor.Dims, out var needed))
         {
-            throw new ModelException($"{source}: tensor '{tensor.Name}' has the element type {tensor.DataType} or a shape that cannot be read as bytes.");
+            throw new ModelException(
+                $"{source}: tensor '{tensor.Name}' has the element type {tensor.DataType} or a shape that cannot be read as bytes.");
         }
 
         var data = tensor.HasRawData ? tensor.RawData.Memory : FromTypedField(tensor, type);
         return data.Length == needed
             ? data
             : throw new ModelException(
-                $"{source}: tensor '{tensor.Name}' holds {data.Length} bytes where its shape [{string.Join(", ", tensor.Dims)}] needs {needed}.");
+                $"{source}: tensor '{tensor.Name}' holds {data.Length} bytes "
+                + $"where its shape [{string.Join(", ", tensor.Dims)}] needs {needed}.");
     }
 
     private static byte[] FromTypedField(TensorProto tensor, DataType type)

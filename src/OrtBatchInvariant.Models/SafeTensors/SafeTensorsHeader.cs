@@ -127,7 +127,8 @@ internal static class SafeTensorsHeader
         if (offsets.Count != 2 || offsets[0] > offsets[1] || offsets[1] > dataLength)
         {
             throw new ModelException(
-                $"{path}: tensor '{name}' has data_offsets [{string.Join(", ", offsets)}] that do not lie in the {dataLength} bytes of data; the file is truncated or damaged.");
+                $"{path}: tensor '{name}' has data_offsets [{string.Join(", ", offsets)}] that do not lie in the {dataLength} bytes "
+                + "of data; the file is truncated or damaged.");
         }
 
         var needed = ByteLength(shape, bits);
@@ -135,7 +136,8 @@ internal static class SafeTensorsHeader
         if (needed != length)
         {
             throw new ModelException(
-                $"{path}: tensor '{name}' of type {dataType} and shape [{string.Join(", ", shape)}] cannot fill the {length} bytes that its data_offsets give it.");
+                $"{path}: tensor '{name}' of type {dataType} and shape [{string.Join(", ", shape)}] cannot fill the {length} bytes "
+                + "that its data_offsets give it.");
         }
 
         return new SafeTensorInfo(name, dataType, shape, dataStart + offsets[0], length);

@@ -69,7 +69,8 @@ public class BlockQuantizerTests(ITestOutputHelper output)
 
                     // fp32 may fall to the other side of a half, and only there.
                     var isAtHalf = Math.Abs(Math.Abs(exact - Math.Truncate(exact)) - 0.5) < 1e-4;
-                    Assert.True(q == nearest || (isAtHalf && Math.Abs(q - exact) < 0.5001), $"w {part[i]}, scale {scale}, zero {zero}: {q}, not {nearest}");
+                    var isNearest = q == nearest || (isAtHalf && Math.Abs(q - exact) < 0.5001);
+                    Assert.True(isNearest, $"w {part[i]}, scale {scale}, zero {zero}: {q}, not {nearest}");
 
                     // Half a step; a whole one where the range ends short, a symmetric block's far side.
                     Assert.InRange(Math.Abs(part[i] - ((q - zero) * scale)), 0, Math.Abs(scale) * (symmetric ? 1.0001 : 1.0));

@@ -17,7 +17,8 @@ public class DemoModelTests(ITestOutputHelper output)
     {
         var source = Path.Combine(RepositoryRoot(), "models", "demo");
         using var folder = new TemporaryFolder();
-        var result = ModelExporter.Export(source, folder["out"], new ExportOptions { Precision = precision, AccuracyLevel = accuracyLevel });
+        var options = new ExportOptions { Precision = precision, AccuracyLevel = accuracyLevel };
+        var result = ModelExporter.Export(source, folder["out"], options);
         Assert.Contains("tokenizer.json", result.CopiedFiles);
 
         var config = HfConfig.Load(source);
@@ -41,18 +42,20 @@ public class DemoModelTests(ITestOutputHelper output)
             tokens.Add(next);
         }
 
-        output.WriteLine($"{Steps} greedy tokens, mean probability {confidence / Steps:F3}: {string.Join(' ', tokens.Select(t => TokenText(source, t)))}");
+        var vocabulary = Vocabulary(source);
+        var text = string.Join(' ', tokens.Select(token => vocabulary.GetValueOrDefault(token, $"#{token}")));
+        output.WriteLine($"{Steps} greedy tokens, mean probability {confidence / Steps:F3}: {text}");
 
         // A trained model is far surer of its own text than one part in the vocabulary, and does not repeat one token.
         Assert.InRange(confidence / Steps, 0.1, 1);
         Assert.True(tokens.Distinct().Count() > Steps / 4);
     }
 
-    private static string TokenText(string source, int id)
+    private static Dictionary<int, string> Vocabulary(string source)
     {
         using var tokenizer = JsonDocument.Parse(File.ReadAllText(Path.Combine(source, "tokenizer.json")));
         return tokenizer.RootElement.GetProperty("model").GetProperty("vocab").EnumerateObject()
-            .Where(entry => entry.Value.GetInt32() == id).Select(entry => entry.Name).FirstOrDefault($"#{id}");
+            .ToDictionary(entry => entry.Value.GetInt32(), entry => entry.Name);
     }
 
     private static string RepositoryRoot()

@@ -18,11 +18,24 @@ public class ExportedGraphTests(ITestOutputHelper output)
         ["llama one kv head"] = new TinyModel { KeyValueHeads = 1, Layers = 3, Seed = 5 },
         ["mistral window"] = new TinyModel { Architecture = "MistralForCausalLM", Window = 6, Seed = 6 },
         ["qwen2 biases"] = new TinyModel { Architecture = "Qwen2ForCausalLM", QkvBias = true, Tied = true, Epsilon = 1e-6, Seed = 7 },
-        ["qwen3 tied"] = new TinyModel { Architecture = "Qwen3ForCausalLM", QkNorm = true, Tied = true, HeadSize = 32, Theta = 1e6, Seed = 8 },
+        ["qwen3 tied"] = new TinyModel
+        {
+            Architecture = "Qwen3ForCausalLM",
+            QkNorm = true,
+            Tied = true,
+            HeadSize = 32,
+            Theta = 1e6,
+            Seed = 8,
+        },
         ["qwen3 untied bf16"] = new TinyModel { Architecture = "Qwen3ForCausalLM", QkNorm = true, DataType = "BF16", Seed = 9 },
         ["qwen3 biases"] = new TinyModel
         {
-            Architecture = "Qwen3ForCausalLM", QkNorm = true, QkvBias = true, OutputBias = true, Layers = 1, Seed = 10,
+            Architecture = "Qwen3ForCausalLM",
+            QkNorm = true,
+            QkvBias = true,
+            OutputBias = true,
+            Layers = 1,
+            Seed = 10,
         },
     };
 

@@ -1,6 +1,6 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using Microsoft.ML.OnnxRuntime;
 using OrtBatchInvariant.Models.Export;
 using OrtBatchInvariant.Models.Onnx;
 using OrtBatchInvariant.Models.Tests.Support;
@@ -69,17 +69,21 @@ public class ModelExporterTests(ITestOutputHelper output)
         Assert.Equal(
             [
                 "/model/layers.0/attn/qkv_proj/Add/output_0", "", "", "past_key_values.0.key", "past_key_values.0.value",
-                "/model/attn_mask_reformat/attn_mask_subgraph/Sub/Cast/output_0", "/model/attn_mask_reformat/attn_mask_subgraph/Gather/Cast/output_0",
-                "cos_cache", "sin_cache",
+                "/model/attn_mask_reformat/attn_mask_subgraph/Sub/Cast/output_0",
+                "/model/attn_mask_reformat/attn_mask_subgraph/Gather/Cast/output_0", "cos_cache", "sin_cache",
             ],
             attention.Inputs.Select(input => input.Name));
-        Assert.Equal(["/model/layers.0/attn/GroupQueryAttention/output_0", "present.0.key", "present.0.value"], attention.Outputs.Select(x => x.Name));
+        Assert.Equal(
+            ["/model/layers.0/attn/GroupQueryAttention/output_0", "present.0.key", "present.0.value"],
+            attention.Outputs.Select(x => x.Name));
         Assert.Equal(
             ["num_heads=4", "kv_num_heads=2", "scale=0.25", "local_window_size=-1", "softcap=0", "do_rotary=1", "rotary_interleaved=0"],
             attention.Proto.Attribute.Select(a => $"{a.Name}={(a.Type == AttributeProto.Types.AttributeType.Int ? a.I : a.F)}"));
 
         var skip = nodes.First(node => node.OpType == "SkipSimplifiedLayerNormalization");
-        Assert.Equal(["/model/layers.0/post_attention_layernorm/output_0", "", "", "/model/layers.0/post_attention_layernorm/output_3"], skip.Outputs.Select(x => x.Name));
+        Assert.Equal(
+            ["/model/layers.0/post_attention_layernorm/output_0", "", "", "/model/layers.0/post_attention_layernorm/output_3"],
+            skip.Outputs.Select(x => x.Name));
         Assert.Single(nodes.Last(node => node.OpType == "SkipSimplifiedLayerNormalization").Outputs);
 
         var graph = OnnxModel.Load(folder["out/model.onnx"]).Proto.Graph;
@@ -95,8 +99,8 @@ public class ModelExporterTests(ITestOutputHelper output)
     public void QuantizedNodesAreThoseOfTheModelBuilder(bool symmetric, int accuracyLevel)
     {
         using var folder = new TemporaryFolder();
-        ModelExporter.ExportRandom(
-            _small, folder["out"], new ExportOptions { Precision = ExportPrecision.Int4, IsSymmetric = symmetric, AccuracyLevel = accuracyLevel });
+        var options = new ExportOptions { Precision = ExportPrecision.Int4, IsSymmetric = symmetric, AccuracyLevel = accuracyLevel };
+        ModelExporter.ExportRandom(_small, folder["out"], options);
         var nodes = GraphInspector.Nodes(OnnxModel.Load(folder["out/model.onnx"]));
         string[] ofLayer1 =
         [
@@ -112,7 +116,8 @@ public class ModelExporterTests(ITestOutputHelper output)
             "/model/layers.1/attn/GroupQueryAttention com.microsoft:GroupQueryAttention",
             "/model/layers.1/attn/o_proj/MatMul_Q4 com.microsoft:MatMulNBits",
         ];
-        Assert.Equal(ofLayer1, nodes.SkipWhile(n => !n.Name.StartsWith("/model/layers.1/input", StringComparison.Ordinal)).Take(ofLayer1.Length).Select(Describe));
+        var first = nodes.TakeWhile(node => !node.Name.StartsWith("/model/layers.1/", StringComparison.Ordinal)).Count();
+        Assert.Equal(ofLayer1, nodes.Skip(first).Take(ofLayer1.Length).Select(Describe));
         Assert.DoesNotContain(nodes, node => node.OpType == "MatMul");
         Assert.Equal(21, nodes.Count(node => node.OpType == "MatMulNBits"));
 
@@ -156,14 +161,16 @@ public class ModelExporterTests(ITestOutputHelper output)
         var attention = nodes.First(node => node.OpType == "GroupQueryAttention");
         Assert.Equal(16, attention.Inputs.Count);
         Assert.Equal("model.layers.0.attn.q_norm.layernorm.weight", attention.Inputs[14].Name);
-        Assert.All(((int[])[0, 1, 2, 3, 4, 7, 8, 14, 15]).Select(i => attention.Inputs[i].ElementType), type => Assert.Equal(activations, type));
+        int[] floatInputs = [0, 1, 2, 3, 4, 7, 8, 14, 15];
+        Assert.All(floatInputs, i => Assert.Equal(activations, attention.Inputs[i].ElementType));
         Assert.Contains(attention.Proto.Attribute, a => a.Name == "qk_norm_epsilon");
         Assert.DoesNotContain(nodes, node => node.Name.Contains("/q_norm/", StringComparison.Ordinal));
         Assert.Equal((int)logits, model.Proto.Graph.Output[0].Type.TensorType.ElemType);
         Assert.DoesNotContain(nodes.SelectMany(n => n.Proto.Attribute), a => a.Name == "accuracy_level");
 
         var config = JsonNode.Parse(File.ReadAllText(folder["out/genai_config.json"]))!;
-        Assert.Equal("""[{"cuda":{"enable_cuda_graph":"0"}}]""", config["model"]!["decoder"]!["session_options"]!["provider_options"]!.ToJsonString());
+        var session = config["model"]!["decoder"]!["session_options"]!;
+        Assert.Equal("""[{"cuda":{"enable_cuda_graph":"0"}}]""", session["provider_options"]!.ToJsonString());
     }
 
     [Fact]
@@ -175,13 +182,48 @@ public class ModelExporterTests(ITestOutputHelper output)
         File.WriteAllText(folder["hf/generation_config.json"], """{"eos_token_id":[5,6],"temperature":0.7,"do_sample":true}""");
         ModelExporter.Export(folder["hf"], folder["out"]);
         var expected = """
-            {"model":{"bos_token_id":1,"context_length":64,"decoder":{"session_options":{"log_id":"onnxruntime-genai","provider_options":[]},
-            "filename":"model.onnx","head_size":16,"hidden_size":64,
-            "inputs":{"input_ids":"input_ids","attention_mask":"attention_mask","past_key_names":"past_key_values.%d.key","past_value_names":"past_key_values.%d.value"},
-            "outputs":{"logits":"logits","present_key_names":"present.%d.key","present_value_names":"present.%d.value"},
-            "num_attention_heads":4,"num_hidden_layers":2,"num_key_value_heads":2},"eos_token_id":[5,6],"pad_token_id":5,"type":"llama","vocab_size":80},
-            "search":{"diversity_penalty":0.0,"do_sample":true,"early_stopping":true,"length_penalty":1.0,"max_length":64,"min_length":0,"no_repeat_ngram_size":0,
-            "num_beams":1,"num_return_sequences":1,"past_present_share_buffer":true,"repetition_penalty":1.0,"temperature":0.7,"top_k":50,"top_p":1.0}}
+            {
+              "model": {
+                "bos_token_id": 1,
+                "context_length": 64,
+                "decoder": {
+                  "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+                  "filename": "model.onnx",
+                  "head_size": 16,
+                  "hidden_size": 64,
+                  "inputs": {
+                    "input_ids": "input_ids",
+                    "attention_mask": "attention_mask",
+                    "past_key_names": "past_key_values.%d.key",
+                    "past_value_names": "past_key_values.%d.value"
+                  },
+                  "outputs": {"logits": "logits", "present_key_names": "present.%d.key", "present_value_names": "present.%d.value"},
+                  "num_attention_heads": 4,
+                  "num_hidden_layers": 2,
+                  "num_key_value_heads": 2
+                },
+                "eos_token_id": [5, 6],
+                "pad_token_id": 5,
+                "type": "llama",
+                "vocab_size": 80
+              },
+              "search": {
+                "diversity_penalty": 0.0,
+                "do_sample": true,
+                "early_stopping": true,
+                "length_penalty": 1.0,
+                "max_length": 64,
+                "min_length": 0,
+                "no_repeat_ngram_size": 0,
+                "num_beams": 1,
+                "num_return_sequences": 1,
+                "past_present_share_buffer": true,
+                "repetition_penalty": 1.0,
+                "temperature": 0.7,
+                "top_k": 50,
+                "top_p": 1.0
+              }
+            }
             """;
         Assert.True(JsonNode.DeepEquals(JsonNode.Parse(expected), JsonNode.Parse(File.ReadAllText(folder["out/genai_config.json"]))));
     }
@@ -193,7 +235,8 @@ public class ModelExporterTests(ITestOutputHelper output)
         var model = new TinyModel();
         model.WriteTo(folder["hf"], model.Weights());
         File.WriteAllText(folder["hf/tokenizer.json"], "{\"any\": 1}");
-        File.WriteAllText(folder["hf/tokenizer_config.json"], "{\"model_max_length\":1000000000000000019884624838656,\"chat_template\":\"<|a|>{{ x }}\"}");
+        File.WriteAllText(
+            folder["hf/tokenizer_config.json"], """{"model_max_length":1000000000000000019884624838656,"chat_template":"<|a|>{{ x }}"}""");
         File.WriteAllText(folder["hf/README.md"], "not for the model");
         var result = ModelExporter.Export(folder["hf"], folder["out"]);
         Assert.Equal(["tokenizer.json", "tokenizer_config.json"], result.CopiedFiles);
@@ -201,7 +244,9 @@ public class ModelExporterTests(ITestOutputHelper output)
         var text = File.ReadAllText(folder["out/tokenizer_config.json"]);
         Assert.Contains("\"<|a|>{{ x }}\"", text, StringComparison.Ordinal);
         Assert.Equal(64, JsonDocument.Parse(text).RootElement.GetProperty("model_max_length").GetInt32());
-        Assert.Equal([.. _files, "tokenizer.json", "tokenizer_config.json"], Directory.GetFiles(folder["out"]).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        Assert.Equal(
+            [.. _files, "tokenizer.json", "tokenizer_config.json"],
+            Directory.GetFiles(folder["out"]).Select(Path.GetFileName).Order(StringComparer.Ordinal));
     }
 
     [Fact]
@@ -245,8 +290,8 @@ public class ModelExporterTests(ITestOutputHelper output)
         ModelExporter.ExportRandom(_small, folder["out"], progress: new Immediate(report =>
         {
             Assert.False(Directory.Exists(folder["out"]));
-            Assert.DoesNotContain(
-                Directory.EnumerateFiles(folder.Path, "*", SearchOption.AllDirectories), path => Path.GetFileName(path) is "model.onnx" or "genai_config.json");
+            var written = Directory.EnumerateFiles(folder.Path, "*", SearchOption.AllDirectories).Select(Path.GetFileName);
+            Assert.DoesNotContain(written, name => name is "model.onnx" or "genai_config.json");
             reports.Add(report);
         }));
         Assert.Equal(["out"], folder.Entries());
@@ -299,7 +344,7 @@ public class ModelExporterTests(ITestOutputHelper output)
         (string Name, TinyModel Stored, Action<JsonObject>? Change, string Expected)[] cases =
         [
             ("missing", model, c => c["attention_bias"] = true, "tensor 'model.layers.0.self_attn.q_proj.bias' is missing"),
-            ("shape", model, c => c["vocab_size"] = 81, "tensor 'model.embed_tokens.weight' has shape [80, 64]; config.json asks for [81, 64]"),
+            ("shape", model, c => c["vocab_size"] = 81, "'model.embed_tokens.weight' has shape [80, 64]; config.json asks for [81, 64]"),
             ("extra", model, c => c["num_hidden_layers"] = 1, "tensor 'model.layers.1.input_layernorm.weight' has no place"),
         ];
         foreach (var (name, stored, change, expected) in cases)
@@ -327,10 +372,69 @@ public class ModelExporterTests(ITestOutputHelper output)
 
         weights["model.layers.1.mlp.up_proj.weight"][77] = 1e6f;
         model.WriteTo(folder["large"], weights);
-        error = Assert.Throws<ModelException>(
-            () => ModelExporter.Export(folder["large"], folder["out"], new ExportOptions { Precision = ExportPrecision.Fp16, Target = ExportTarget.Cuda }));
+        var half = new ExportOptions { Precision = ExportPrecision.Fp16, Target = ExportTarget.Cuda };
+        error = Assert.Throws<ModelException>(() => ModelExporter.Export(folder["large"], folder["out"], half));
         OneSentence.Check(error, "'model.layers.1.mlp.up_proj.weight'");
         Assert.Equal(["large", "nan"], folder.Entries().Order());
+    }
+
+    [Fact]
+    public void TensorsThatRepeatWhatTheModelHasAreIgnored()
+    {
+        using var folder = new TemporaryFolder();
+        var model = new TinyModel { Tied = true };
+        var weights = model.Weights();
+        model.WriteTo(folder["hf"], weights);
+        ModelExporter.Export(folder["hf"], folder["plain"]);
+        SafeTensorsWriter.Write(
+            folder["hf/model.safetensors"],
+            "F32",
+            [
+                .. model.Shapes().Select(s => (s.Name, s.Shape, weights[s.Name])),
+                ("lm_head.weight", [80, 64], weights["model.embed_tokens.weight"]),
+                ("model.layers.0.self_attn.rotary_emb.inv_freq", [8], new float[8]),
+            ]);
+        ModelExporter.Export(folder["hf"], folder["repeating"]);
+        Assert.All(
+            _files,
+            file => Assert.Equal(File.ReadAllBytes(folder[$"plain/{file}"]), File.ReadAllBytes(folder[$"repeating/{file}"])));
+    }
+
+    [Theory]
+    [InlineData(ExportPrecision.Fp16, DataType.Float16, "F16")]
+    [InlineData(ExportPrecision.Bf16, DataType.Bfloat16, "BF16")]
+    public void HalfPrecisionWeightsAreRoundedToTheNearest(ExportPrecision precision, DataType type, string storedAs)
+    {
+        using var folder = new TemporaryFolder();
+        var model = new TinyModel();
+        var weights = model.Weights();
+        var options = new ExportOptions { Precision = precision, Target = ExportTarget.Cuda };
+        ModelExporter.Export(model.WriteTo(folder["hf"], weights), folder["out"], options);
+        var exported = OnnxModel.Load(folder["out/model.onnx"]);
+        var compared = 0;
+        foreach (var (name, source, isTransposed) in ((string, string, bool)[])
+            [
+                ("model.embed_tokens.weight", "model.embed_tokens.weight", false),
+                ("model.layers.1.mlp.down_proj.MatMul.weight", "model.layers.1.mlp.down_proj.weight", true),
+            ])
+        {
+            var tensor = exported.Tensors.Single(t => t.Name == name);
+            Assert.Equal((int)type, tensor.DataType);
+            var bits = MemoryMarshal.Cast<byte, ushort>(exported.ReadBytes(tensor)).ToArray();
+            var (rows, columns) = ((int)tensor.Dims[0], (int)tensor.Dims[1]);
+            for (var i = 0; i < bits.Length; i++)
+            {
+                var value = weights[source][isTransposed ? (i % columns * rows) + (i / columns) : i];
+                var actual = type == DataType.Float16
+                    ? (float)BitConverter.UInt16BitsToHalf(bits[i])
+                    : BitConverter.UInt32BitsToSingle((uint)bits[i] << 16);
+                Assert.Equal(SafeTensorsWriter.Rounded(storedAs, value), actual);
+                compared++;
+            }
+        }
+
+        output.WriteLine($"{compared} weights compared");
+        Assert.NotEqual(0, compared);
     }
 
     [Theory]

@@ -3,6 +3,7 @@ using Google.Protobuf;
 using OrtBatchInvariant.Models.Onnx;
 using OrtBatchInvariant.Models.Tests.Support;
 using Xunit.Abstractions;
+using AttributeType = OrtBatchInvariant.Models.Onnx.AttributeProto.Types.AttributeType;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Models.Tests.Onnx;
@@ -53,7 +54,9 @@ public class OnnxModelTests(ITestOutputHelper output)
 
         var again = OnnxModel.Load(folder["m.onnx"]);
         Assert.Equal("renamed", again.Proto.Graph.Name);
-        Assert.All(again.Tensors.Zip(Sample().Graph.Initializer), pair => Assert.Equal(pair.Second.RawData.ToByteArray(), again.ReadBytes(pair.First)));
+        Assert.All(
+            again.Tensors.Zip(Sample().Graph.Initializer),
+            pair => Assert.Equal(pair.Second.RawData.ToByteArray(), again.ReadBytes(pair.First)));
         Assert.Equal(["m.onnx", "m.onnx.data"], folder.Entries().Order());
     }
 
@@ -266,7 +269,7 @@ public class OnnxModelTests(ITestOutputHelper output)
                         OpType = "If",
                         Input = { "y" },
                         Output = { "z" },
-                        Attribute = { new AttributeProto { Name = "then_branch", Type = AttributeProto.Types.AttributeType.Graph, G = then } },
+                        Attribute = { new AttributeProto { Name = "then_branch", Type = AttributeType.Graph, G = then } },
                     },
                 },
             },
@@ -284,7 +287,7 @@ public class OnnxModelTests(ITestOutputHelper output)
                             Domain = "g",
                             Attribute =
                             {
-                                new AttributeProto { Name = "t", Type = AttributeProto.Types.AttributeType.Tensor, T = Tensor("attribute", random, 33) },
+                                new AttributeProto { Name = "t", Type = AttributeType.Tensor, T = Tensor("attribute", random, 33) },
                             },
                         },
                     },

@@ -18,7 +18,8 @@ public class SafeTensorsFileTests(ITestOutputHelper output)
         float[] special = [0f, -0f, 1f, -1.5f, float.PositiveInfinity, float.NegativeInfinity, 65504f, 6e-8f];
         var a = special.Concat(Enumerable.Range(0, 992).Select(_ => (float)(random.NextDouble() - 0.5))).ToArray();
         var b = Enumerable.Range(0, 35).Select(_ => (float)random.NextDouble()).ToArray();
-        SafeTensorsWriter.Write(folder["x.safetensors"], dataType, [("a", [10, 100], a), ("b", [5, 7], b), ("none", [0, 4], []), ("scalar", [], [3f])]);
+        SafeTensorsWriter.Write(
+            folder["x.safetensors"], dataType, [("a", [10, 100], a), ("b", [5, 7], b), ("none", [0, 4], []), ("scalar", [], [3f])]);
 
         using var file = SafeTensorsFile.Open(folder["x.safetensors"]);
         Assert.Equal(["a", "b", "none", "scalar"], file.Tensors.Select(t => t.Name));
@@ -30,8 +31,8 @@ public class SafeTensorsFileTests(ITestOutputHelper output)
             file.Read(tensor, 0, read);
             for (var i = 0; i < values.Length; i++)
             {
-                Assert.Equal(
-                    BitConverter.SingleToInt32Bits(SafeTensorsWriter.Rounded(dataType, values[i])), BitConverter.SingleToInt32Bits(read[i]));
+                var expected = SafeTensorsWriter.Rounded(dataType, values[i]);
+                Assert.Equal(BitConverter.SingleToInt32Bits(expected), BitConverter.SingleToInt32Bits(read[i]));
                 compared++;
             }
 
@@ -59,7 +60,7 @@ public class SafeTensorsFileTests(ITestOutputHelper output)
         { "dtype a number", "{\"a\":{\"dtype\":4,\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "dtype that is not a string" },
         { "unknown field", "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4, "unknown field 'x'" },
         { "field twice", "{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "'dtype' twice" },
-        { "tensor twice", "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "'a' is listed twice" },
+        { "tensor twice", $"{Tensor("F32", "[1]", 0, 4)[..^1]},{Tensor("F32", "[1]", 4, 8)[1..]}", 8, "'a' is listed twice" },
         { "negative dimension", Tensor("F32", "[-1]", 0, 4), 4, "non-negative" },
         { "fraction as dimension", Tensor("F32", "[1.5]", 0, 4), 4, "non-negative" },
         { "dimension beyond 64 bits", Tensor("F32", "[99999999999999999999]", 0, 4), 4, "non-negative" },
@@ -94,7 +95,7 @@ public class SafeTensorsFileTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(0UL, "not a JSON object")]
+    [InlineData(0UL, "not valid JSON")]
     [InlineData(1000UL, "truncated")]
     [InlineData(ulong.MaxValue, "truncated")]
     [InlineData(1UL << 63, "truncated")]
@@ -105,8 +106,7 @@ public class SafeTensorsFileTests(ITestOutputHelper output)
         SafeTensorsWriter.WriteRaw(path, Tensor("F32", "[1]", 0, 4), new byte[4], length);
 
         var error = Assert.Throws<ModelException>(() => SafeTensorsFile.Open(path));
-        Assert.True(
-            error.Message.Contains(expected, StringComparison.Ordinal) || error.Message.Contains("not valid JSON", StringComparison.Ordinal), error.Message);
+        Assert.Contains(expected, error.Message, StringComparison.Ordinal);
         OneSentence.Check(error, path);
     }
 

@@ -46,9 +46,6 @@ internal sealed record TinyModel
 
     public int Seed { get; init; } = 1;
 
-    public override string ToString() =>
-        $"{Architecture}{(Tied ? " tied" : " untied")}{(QkvBias ? " biases" : "")}{(Llama3Rope is null ? "" : " rope scaling")}{(Window is null ? "" : " window")} {DataType}";
-
     /// <summary>Shapes of all weights by their Hugging Face names.</summary>
     public IEnumerable<(string Name, long[] Shape)> Shapes()
     {
@@ -61,9 +58,10 @@ internal sealed record TinyModel
             yield return ($"{layer}post_attention_layernorm.weight", [Hidden]);
             foreach (var (name, rows, columns, bias) in ((string, int, int, bool)[])
                 [
-                    ("self_attn.q_proj", q, Hidden, QkvBias), ("self_attn.k_proj", kv, Hidden, QkvBias), ("self_attn.v_proj", kv, Hidden, QkvBias),
-                    ("self_attn.o_proj", Hidden, q, OutputBias), ("mlp.gate_proj", Intermediate, Hidden, MlpBias),
-                    ("mlp.up_proj", Intermediate, Hidden, MlpBias), ("mlp.down_proj", Hidden, Intermediate, MlpBias),
+                    ("self_attn.q_proj", q, Hidden, QkvBias), ("self_attn.k_proj", kv, Hidden, QkvBias),
+                    ("self_attn.v_proj", kv, Hidden, QkvBias), ("self_attn.o_proj", Hidden, q, OutputBias),
+                    ("mlp.gate_proj", Intermediate, Hidden, MlpBias), ("mlp.up_proj", Intermediate, Hidden, MlpBias),
+                    ("mlp.down_proj", Hidden, Intermediate, MlpBias),
                 ])
             {
                 yield return ($"{layer}{name}.weight", [rows, columns]);

@@ -39,7 +39,8 @@ internal sealed class DecoderGraph
 
     /// <summary>Builds the graph.</summary>
     /// <returns>The model without weight data, and how to write that.</returns>
-    public static (ModelProto Model, IReadOnlyList<PendingTensor> Weights) Build(HfConfig config, ExportOptions options, IWeightSource weights)
+    public static (ModelProto Model, IReadOnlyList<PendingTensor> Weights) Build(
+        HfConfig config, ExportOptions options, IWeightSource weights)
     {
         var graph = new DecoderGraph(config, options, weights);
         graph.Build();
@@ -94,14 +95,13 @@ internal sealed class DecoderGraph
         _builder.Input("attention_mask", DataType.Int64, "batch_size", "total_sequence_length");
         var logitsType = _floatType == DataType.Bfloat16 ? DataType.Float : _floatType;
         _builder.Output("logits", logitsType, Hidden(_config.VocabularySize));
+        Dim[] Cache(Dim length) => ["batch_size", _config.KeyValueHeadCount, length, "kv_cache_dim"];
         foreach (var kind in (string[])["key", "value"])
         {
             for (var layer = 0; layer < _config.LayerCount; layer++)
             {
-                _builder.Input(
-                    $"past_key_values.{layer}.{kind}", _floatType, "batch_size", _config.KeyValueHeadCount, "past_sequence_length", "kv_cache_dim");
-                _builder.Output(
-                    $"present.{layer}.{kind}", _floatType, "batch_size", _config.KeyValueHeadCount, "total_sequence_length", "kv_cache_dim");
+                _builder.Input($"past_key_values.{layer}.{kind}", _floatType, Cache("past_sequence_length"));
+                _builder.Output($"present.{layer}.{kind}", _floatType, Cache("total_sequence_length"));
             }
         }
     }
@@ -154,7 +154,8 @@ internal sealed class DecoderGraph
 
             _residual = _builder.Node(
                 $"{Base}/GatherBlockQuantized", "GatherBlockQuantized", Microsoft, inputs, _floatType, shape,
-                Attribute("bits", _quantizer.Bits), Attribute("block_size", _quantizer.BlockSize), Attribute("gather_axis", 0), Attribute("quantize_axis", 1));
+                Attribute("bits", _quantizer.Bits), Attribute("block_size", _quantizer.BlockSize),
+                Attribute("gather_axis", 0), Attribute("quantize_axis", 1));
         }
         else
         {

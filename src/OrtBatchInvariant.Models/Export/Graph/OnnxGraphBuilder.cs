@@ -33,7 +33,12 @@ internal sealed class OnnxGraphBuilder
 
     /// <summary>Adds a node.</summary>
     public void Node(
-        string name, string opType, string domain, IEnumerable<string> inputs, IEnumerable<string> outputs, params ReadOnlySpan<AttributeProto> attributes)
+        string name,
+        string opType,
+        string domain,
+        IEnumerable<string> inputs,
+        IEnumerable<string> outputs,
+        params ReadOnlySpan<AttributeProto> attributes)
     {
         var node = new NodeProto { Name = name, OpType = opType, Domain = domain };
         node.Input.AddRange(inputs);
@@ -49,7 +54,13 @@ internal sealed class OnnxGraphBuilder
     /// <summary>Adds a node with one output of a known type and shape.</summary>
     /// <returns>The output's name.</returns>
     public string Node(
-        string name, string opType, string domain, IEnumerable<string> inputs, DataType type, Dim[] shape, params ReadOnlySpan<AttributeProto> attributes)
+        string name,
+        string opType,
+        string domain,
+        IEnumerable<string> inputs,
+        DataType type,
+        Dim[] shape,
+        params ReadOnlySpan<AttributeProto> attributes)
     {
         var output = $"{name}/output_0";
         Node(name, opType, domain, inputs, [output], attributes);

@@ -54,7 +54,8 @@ internal sealed class CheckpointWeights(SafeTensorsCheckpoint checkpoint, bool t
         if (!matches)
         {
             throw new ModelException(
-                $"{file.Path}: tensor '{name}' has shape [{string.Join(", ", info.Shape)}]; config.json asks for [{string.Join(", ", shape.ToArray())}].");
+                $"{file.Path}: tensor '{name}' has shape [{string.Join(", ", info.Shape)}]; "
+                + $"config.json asks for [{string.Join(", ", shape.ToArray())}].");
         }
 
         if (!SafeTensorTypes.IsReadable(info.DataType))
