@@ -1,7 +1,7 @@
 """GEMM against cuBLAS through PyTorch: y[m, n] = a[m, k] w[n, k]^T.
 
 bench_gemm.py LIBRARY [--out FILE] [--every-kernel] [--quick] [--dtypes bfloat16,float16]
-LIBRARY is the shared library of harness.cc. --every-kernel also times each kernel of the table that
+LIBRARY is the shared library of harness.cu. --every-kernel also times each kernel of the table that
 could make sense and names the fastest, for tuning the choice.
 """
 import argparse
@@ -33,6 +33,7 @@ def main():
     parser.add_argument("--rows")
     parser.add_argument("--shapes", help="k:n,k:n")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--flush", choices=("read", "write"), default="read")
     options = parser.parse_args()
     lib = timing.load(options.library)
 
@@ -45,6 +46,11 @@ def main():
         code, torch_type = timing.TYPES[dtype]
         for k, n in shapes:
             w = torch.randn(n, k, device="cuda", dtype=torch_type) * 0.05
+            packed = torch.empty(lib.bi_gemm_packed_bytes(ctypes.c_int(code), timing.size(k), timing.size(n)),
+                                 device="cuda", dtype=torch.uint8)
+            lib.bi_gemm_pack(ctypes.c_int(code), timing.size(k), timing.size(n), timing.pointer(w),
+                             timing.pointer(packed))
+            sink = torch.zeros(1, device="cuda", dtype=torch.int32)
             for m in counts:
                 if m * n > 600_000_000:
                     continue
@@ -52,7 +58,8 @@ def main():
                 y = torch.full((m, n), float("nan"), device="cuda", dtype=torch_type)
                 peer_y = torch.empty_like(y)
                 shape = (ctypes.c_int(code), timing.size(m), timing.size(n), timing.size(k),
-                         timing.pointer(a), timing.pointer(w), ctypes.c_int(1), timing.pointer(y))
+                         timing.pointer(a), timing.pointer(packed), ctypes.c_int(2), timing.pointer(y))
+                unpacked = shape[:5] + (timing.pointer(w), ctypes.c_int(1), timing.pointer(y))
 
                 def ours(kernel, shape=shape):
                     if lib.bi_gemm(ctypes.c_int(kernel), *shape, timing.stream()) != 0:
@@ -61,16 +68,20 @@ def main():
                 candidates = {"peer": lambda: torch.matmul(a, w.t(), out=peer_y), "ours": lambda: ours(-1)}
                 choice = lib.bi_gemm_choice(*shape)
                 if options.every_kernel:
+                    candidates["unpacked"] = lambda: ours(choice, unpacked)
+                    if m == counts[0]:
+                        candidates["read"] = lambda: lib.bi_read_all(
+                            timing.pointer(w), timing.size(w.nbytes), timing.pointer(sink), timing.stream())
                     for kernel in range(lib.bi_gemm_kernels()):
                         height = lib.bi_gemm_rows(kernel)
-                        fits = height == 128 if m > 256 else height <= max(4 * m, 16) and 4 * height >= min(m, 64)
+                        fits = height >= 64 if m > 128 else m <= 2 * height and height <= max(4 * m, 16)
                         if lib.bi_gemm_serves(ctypes.c_int(kernel), *shape) and fits:
                             name = lib.bi_gemm_name(kernel).decode()
                             if name.startswith("tile_elements"):
                                 continue
                             candidates[name] = lambda kernel=kernel: ours(kernel)
                 large = m * n * k > 2e11
-                times = timing.time_in_turn(candidates, 5 if large else options.repeats)
+                times = timing.time_in_turn(candidates, 5 if large else options.repeats, options.flush)
                 floor = max((n * k + m * k + m * n) * 2 / timing.COPY_BYTES_PER_US,
                             2.0 * m * n * k / timing.FLOP_PER_US)
                 error = ((y.float() - peer_y.float()).norm() / peer_y.float().norm()).item()
@@ -90,7 +101,7 @@ def main():
                     others = sorted((t, c) for c, t in times.items() if c not in ("peer", "ours"))
                     text += " | " + " ".join(f"{c} {t:.1f}" for t, c in others)
                 print(text, flush=True)
-            del w
+            del w, packed
     for low, high in ((1, 64), (65, 1 << 30)):
         ratios = [r["ratio"] for r in rows if low <= r["rows"] <= high]
         if ratios:

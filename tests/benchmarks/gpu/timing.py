@@ -18,6 +18,9 @@ _flush = None
 def load(path):
     lib = ctypes.CDLL(path)
     lib.bi_gemm_name.restype = ctypes.c_char_p
+    lib.bi_nbits_name.restype = ctypes.c_char_p
+    lib.bi_gemm_packed_bytes.restype = ctypes.c_int64
+    lib.bi_nbits_packed_bytes.restype = ctypes.c_int64
     return lib
 
 
@@ -33,11 +36,20 @@ def size(value):
     return ctypes.c_int64(value)
 
 
-def time_in_turn(candidates, repeats):
-    """Median microseconds of each callable; one run of each a round, L2 flushed before each run."""
+def flush(mode):
+    """Replaces what L2 holds. "read" leaves clean lines, as a layer before would; "write" leaves dirty
+    ones, whose write-back the timed kernel then pays for (up to 60 MB)."""
     global _flush
     if _flush is None:
-        _flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
+        _flush = torch.zeros(FLUSH_BYTES // 4, dtype=torch.int32, device="cuda")
+    if mode == "read":
+        _flush.max()
+    else:
+        _flush.zero_()
+
+
+def time_in_turn(candidates, repeats, mode="read"):
+    """Median microseconds of each callable; one run of each a round, L2 flushed before each run."""
     samples = {name: [] for name in candidates}
     for name, run in candidates.items():
         run()
@@ -46,7 +58,7 @@ def time_in_turn(candidates, repeats):
         events = []
         for name, run in candidates.items():
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            _flush.zero_()
+            flush(mode)
             start.record()
             run()
             end.record()

@@ -37,7 +37,11 @@ struct GemmArgs {
   std::int64_t k = 0;
 
   MatrixView a;  // [m, k]
-  MatrixView b;  // [k, n]: computed, a transposed weight, or PackedGemmWeights(...)
+
+  // Exactly one of the two (neither is read when k is 0).
+  MatrixView b;                    // [k, n], computed or a weight as it is
+  const void* packed_b = nullptr;  // from PackGemmWeights, shared by all products
+
   MatrixView c;  // [m, n]; data null: none; counts as absent when beta is 0
   float alpha = 1.0f;
   float beta = 1.0f;
@@ -63,15 +67,13 @@ const char* GemmContract(ElementType type);
 // a device below compute capability 8.0. kDeviceError: the launch failed.
 Status Gemm(const GemmArgs& args, Stream stream);
 
-// Constant weights b [k, n] are read fastest with K contiguous. A weight that is already so
-// (transposed, 16-byte aligned) needs no packing; for any other one, PackGemmWeights writes the
-// transpose, rows padded to 16 bytes, into `packed` (PackedGemmWeightBytes, 16-byte aligned), and
-// PackedGemmWeights is the view to pass as GemmArgs::b. The values are copied, never changed.
-bool GemmWeightsNeedPacking(ElementType type, const MatrixView& b);
+// Constant weights are read fastest from a packed copy: tiles in the order in which a block streams
+// them, filled up with zeros. The values are copied, never changed. `packed` holds
+// PackedGemmWeightBytes and is 16-byte aligned. A b with contiguous, 16-byte aligned rows of K
+// (a transposed weight) takes the same kernels at somewhat less speed without packing.
 std::size_t PackedGemmWeightBytes(ElementType type, std::int64_t k, std::int64_t n);
 Status PackGemmWeights(ElementType type, std::int64_t k, std::int64_t n, const MatrixView& b,
                        void* packed, Stream stream);
-MatrixView PackedGemmWeights(ElementType type, std::int64_t k, const void* packed);
 
 }  // namespace batch_invariant::cuda
 

@@ -28,26 +28,27 @@ __device__ __forceinline__ void BarrierArrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(barrier) : "memory");
 }
 
-// Arrives on the barrier at the same shared-memory offset in block `rank` of the cluster.
+// Arrives on the barrier at the same shared-memory offset in block `rank` of the cluster. Block
+// scope on purpose: what the arrival orders are this warp's own finished reads of shared memory,
+// and cluster scope would drain all of its memory traffic.
 __device__ __forceinline__ void BarrierArriveCluster(std::uint32_t barrier, std::uint32_t rank) {
   asm volatile(
       "{\n"
       ".reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
       "}\n" ::"r"(barrier),
       "r"(rank)
       : "memory");
 }
 
-// Waits until the phase of the given parity has completed. Acquires at cluster scope, so that it
-// also orders arrivals of other blocks.
+// Waits until the phase of the given parity has completed.
 __device__ __forceinline__ void BarrierWait(std::uint32_t barrier, std::uint32_t parity) {
   asm volatile(
       "{\n"
       ".reg .pred done;\n"
       "WAIT:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
       "@done bra DONE;\n"
       "bra WAIT;\n"
       "DONE:\n"
@@ -60,14 +61,19 @@ __device__ __forceinline__ void PrefetchTensorMap(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];\n" ::"l"(map) : "memory");
 }
 
-// Box at (x, y, z) of a rank-3 map into this block's shared memory; completes on `barrier`.
+// Place of a box in a rank-4 map, innermost dimension first.
+struct BoxPlace {
+  int x, y, z, w;
+};
+
+// Box at `at` into this block's shared memory; completes on `barrier`.
 __device__ __forceinline__ void TensorCopy(std::uint32_t destination, const CUtensorMap* map,
-                                           std::uint32_t barrier, int x, int y, int z,
+                                           std::uint32_t barrier, const BoxPlace& at,
                                            std::uint64_t cache_policy) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6;\n" ::"r"(destination),
-      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "l"(cache_policy)
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7;\n" ::"r"(destination),
+      "l"(map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "l"(cache_policy)
       : "memory");
 }
 
@@ -75,13 +81,14 @@ __device__ __forceinline__ void TensorCopy(std::uint32_t destination, const CUte
 // shared-memory offset, completing on each block's own barrier at the same offset.
 __device__ __forceinline__ void TensorCopyMulticast(std::uint32_t destination,
                                                     const CUtensorMap* map, std::uint32_t barrier,
-                                                    int x, int y, int z, std::uint16_t blocks,
+                                                    const BoxPlace& at, std::uint16_t blocks,
                                                     std::uint64_t cache_policy) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".multicast::cluster.L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6, %7;\n" ::"r"(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster.L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7, %8;\n" ::"r"(
           destination),
-      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "h"(blocks), "l"(cache_policy)
+      "l"(map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "h"(blocks),
+      "l"(cache_policy)
       : "memory");
 }
 

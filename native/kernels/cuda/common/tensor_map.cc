@@ -20,8 +20,13 @@ Status FindEncodeTiled(EncodeTiled* encode) {
   static const cudaError_t error = [] {
     void* entry = nullptr;
     cudaDriverEntryPointQueryResult result;
+#if CUDART_VERSION >= 12050
+    const cudaError_t status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry,
+                                                                12000, cudaEnableDefault, &result);
+#else
     const cudaError_t status =
         cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &result);
+#endif
     found = reinterpret_cast<EncodeTiled>(entry);
     return status;
   }();
@@ -40,27 +45,28 @@ Status MakeTensorMap(const TensorMapShape& s, CUtensorMap* map) {
   EncodeTiled encode = nullptr;
   BATCH_INVARIANT_RETURN_IF_ERROR(FindEncodeTiled(&encode));
 
-  const std::int64_t row_bytes = 2 * s.row_stride;
-  const cuuint64_t dims[3] = {static_cast<cuuint64_t>(s.columns), static_cast<cuuint64_t>(s.rows),
-                              static_cast<cuuint64_t>(s.batch)};
-  const cuuint64_t strides[2] = {
-      static_cast<cuuint64_t>(row_bytes),
-      static_cast<cuuint64_t>(s.batch > 1 ? 2 * s.batch_stride : row_bytes)};
-  const cuuint32_t box[3] = {static_cast<cuuint32_t>(s.box_columns),
-                             static_cast<cuuint32_t>(s.box_rows), 1};
-  const cuuint32_t element_strides[3] = {1, 1, 1};
+  cuuint64_t sizes[4], strides[3];
+  cuuint32_t box[4];
+  const cuuint32_t element_strides[4] = {1, 1, 1, 1};
+  for (int i = 0; i < 4; ++i) {
+    sizes[i] = static_cast<cuuint64_t>(s.sizes[i]);
+    box[i] = static_cast<cuuint32_t>(s.box[i]);
+  }
+  for (int i = 0; i < 3; ++i) {
+    strides[i] = static_cast<cuuint64_t>(s.sizes[i + 1] > 1 ? 2 * s.strides[i] : 16);
+  }
   const CUresult result =
       encode(map,
              s.type == ElementType::kFloat16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
                                              : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-             3, const_cast<void*>(s.data), dims, strides, box, element_strides,
+             4, const_cast<void*>(s.data), sizes, strides, box, element_strides,
              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
-    return Status::DeviceError("cuTensorMapEncodeTiled: error " +
-                               std::to_string(static_cast<int>(result)) + " for rows " +
-                               std::to_string(s.rows) + ", columns " + std::to_string(s.columns) +
-                               ", row stride " + std::to_string(s.row_stride));
+    return Status::DeviceError(
+        "cuTensorMapEncodeTiled: error " + std::to_string(static_cast<int>(result)) +
+        " for sizes " + std::to_string(s.sizes[0]) + " x " + std::to_string(s.sizes[1]) + " x " +
+        std::to_string(s.sizes[2]) + " x " + std::to_string(s.sizes[3]));
   }
   return Status::Ok();
 }

@@ -11,19 +11,16 @@
 
 namespace batch_invariant::cuda {
 
-// [batch, rows, columns] with contiguous columns of a 16-bit type; strides in elements, multiples
-// of 8, data 16-byte aligned. A box is box_rows x box_columns (128 bytes at most a row, in the
-// 128-byte swizzle); what it covers outside the tensor reads as zero.
+// A rank-4 tensor of a 16-bit type, innermost dimension (contiguous) first. Strides are in
+// elements, multiples of 8; that of a dimension of size 1 is ignored. data is 16-byte aligned. The
+// box is at most 64 elements (128 bytes) wide and is stored in the 128-byte swizzle; what it covers
+// outside the tensor reads as zero.
 struct TensorMapShape {
   ElementType type;
   const void* data;
-  std::int64_t columns;
-  std::int64_t rows;
-  std::int64_t batch;
-  std::int64_t row_stride;
-  std::int64_t batch_stride;
-  int box_columns;
-  int box_rows;
+  std::int64_t sizes[4];
+  std::int64_t strides[3];  // of dimensions 1 to 3
+  int box[4];
 };
 
 Status MakeTensorMap(const TensorMapShape& shape, CUtensorMap* map);

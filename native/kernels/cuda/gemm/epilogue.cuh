@@ -24,15 +24,21 @@ struct Epilogue {
   bool paired;  // two neighbours of a row (even column first) are 4-byte aligned together
   bool wide;    // eight neighbours of a row are 16-byte aligned together
 
+  // The accumulator as the contract has it. Tensor cores: a tiny negative sum may underflow to -0,
+  // and whether a later step of zeros follows is the tile's choice; adding +0 makes both the same.
+  __device__ __forceinline__ float Sum(float acc) const {
+    return sizeof(T) == 2 ? __fadd_rn(acc, 0.0f) : acc;
+  }
+  // Whether the sum is the value.
+  __device__ __forceinline__ bool Plain() const { return c == nullptr && alpha == 1.0f; }
+  __device__ __forceinline__ float Scale(int row, int column, float sum) const {
+    const float scaled = __fmul_rn(alpha, sum);
+    if (c == nullptr) return scaled;
+    return __fmaf_rn(beta, ToFloat(c[row * c_row_stride + column * c_column_stride]), scaled);
+  }
   __device__ __forceinline__ float Finish(int row, int column, float acc) const {
-    // Tensor cores: a tiny negative sum may underflow to -0, and whether a later step of zeros
-    // follows is the tile's choice; adding +0 makes both the same.
-    if constexpr (sizeof(T) == 2) acc = __fadd_rn(acc, 0.0f);
-    if (c == nullptr) {
-      return alpha == 1.0f ? acc : alpha * acc;
-    }
-    const float addend = ToFloat(c[row * c_row_stride + column * c_column_stride]);
-    return __fmaf_rn(beta, addend, alpha * acc);
+    const float sum = Sum(acc);
+    return Plain() ? sum : Scale(row, column, sum);
   }
 
   __device__ __forceinline__ void Store(int batch, int row, int column, float acc) const {

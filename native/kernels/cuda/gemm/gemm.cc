@@ -55,7 +55,8 @@ void AppendTileKernels(ElementType type, std::vector<GemmKernel>* kernels) {
       });
   add("tile_elements_64x64", GemmNeeds::kAnything, 64, 64,
       [](const GemmArgs& g, const DeviceInfo&, Stream s) { return Table::Elements(g, s); });
-  for (const GemmKernel& kernel : Sm90GemmKernels<T>()) kernels->push_back(kernel);
+  for (const GemmKernel& kernel : Sm90FewRows<T>()) kernels->push_back(kernel);
+  for (const GemmKernel& kernel : Sm90ManyRows<T>()) kernels->push_back(kernel);
 }
 
 std::vector<GemmKernel> MakeTable() {
@@ -85,15 +86,19 @@ bool Serves(const GemmKernel& kernel, const GemmArgs& g, const DeviceInfo& devic
   if (!AreVectors(g.a.data, g.a.column_stride, g.a.row_stride, g.a_batch_stride, g.type)) {
     return false;
   }
+  const bool packed = g.packed_b != nullptr;
   if (kernel.needs == GemmNeeds::kNVectors) {
-    return AreVectors(g.b.data, g.b.column_stride, g.b.row_stride, g.b_batch_stride, g.type);
+    return !packed &&
+           AreVectors(g.b.data, g.b.column_stride, g.b.row_stride, g.b_batch_stride, g.type);
   }
-  if (!AreVectors(g.b.data, g.b.row_stride, g.b.column_stride, g.b_batch_stride, g.type)) {
+  if (!packed &&
+      !AreVectors(g.b.data, g.b.row_stride, g.b.column_stride, g.b_batch_stride, g.type)) {
     return false;
   }
   // A tensor map has no dimension of size 0 and no stride of 0.
-  return kernel.needs == GemmNeeds::kKVectors || (device.compute_capability == 90 && g.k > 0 &&
-                                                  g.a.row_stride > 0 && g.b.column_stride > 0);
+  return kernel.needs == GemmNeeds::kKVectors ||
+         (device.compute_capability == 90 && g.k > 0 && g.a.row_stride > 0 &&
+          (packed || g.b.column_stride > 0));
 }
 
 Status CheckGemmArgs(const GemmArgs& g) {
@@ -105,8 +110,12 @@ Status CheckGemmArgs(const GemmArgs& g) {
     return Status::Unsupported("MatMul: a size above 2^31 - 1");
   }
   const bool empty = g.m == 0 || g.n == 0 || g.batch == 0;
-  if (!empty && (g.y == nullptr || (g.k > 0 && (g.a.data == nullptr || g.b.data == nullptr)))) {
+  const bool no_b = g.b.data == nullptr && g.packed_b == nullptr;
+  if (!empty && (g.y == nullptr || (g.k > 0 && (g.a.data == nullptr || no_b)))) {
     return Status::InvalidArgument("MatMul: a missing operand");
+  }
+  if (g.b.data != nullptr && g.packed_b != nullptr) {
+    return Status::InvalidArgument("MatMul: both b and packed_b are given");
   }
   return Status::Ok();
 }

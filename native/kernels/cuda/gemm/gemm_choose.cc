@@ -42,9 +42,9 @@ const GemmKernel* ChooseManyRows(const GemmArgs& g, const DeviceInfo& device) {
 
 const GemmKernel* ChooseSm90(const GemmArgs& g, const DeviceInfo& device) {
   const bool narrow = CeilDiv(g.n, 32) * g.batch <= device.multiprocessors;
-  if (g.m <= 16) return Find(g, device, narrow ? "mma_16x32" : "mma_16x64");
-  if (g.m <= 32) return Find(g, device, narrow ? "mma_32x32_c12" : "mma_32x64");
-  if (g.m <= 64) return Find(g, device, narrow ? "wgmma_64x32_c14" : "wgmma_64x64_c12");
+  if (g.m <= 16) return Find(g, device, narrow ? "wgmma_16x32" : "wgmma_16x64");
+  if (g.m <= 32) return Find(g, device, narrow ? "wgmma_32x32" : "wgmma_32x64");
+  if (g.m <= 64) return Find(g, device, narrow ? "wgmma_64x32" : "wgmma_64x64");
   return ChooseManyRows(g, device);
 }
 

@@ -19,7 +19,7 @@ struct ReadF32 {
   Operand<float> x;
   __device__ __forceinline__ float Read(int batch, int row, int k) const {
     if (row >= x.rows || k >= x.k) return 0.0f;
-    return x.data[batch * x.batch_stride + row * x.row_stride + k * x.k_stride];
+    return *x.At(batch, row, k);
   }
   __device__ __forceinline__ bool KContiguous() const { return x.k_stride == 1; }
 };

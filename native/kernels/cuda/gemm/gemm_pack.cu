@@ -1,28 +1,39 @@
-// Weight packing: b [k, n] with any strides -> rows of K, padded with zeros to 16 bytes.
+// Weight packing: b [k, n] with any strides into the layout of packed_layout.h.
 #include <algorithm>
 #include <cstdint>
 
 #include "batch_invariant/cuda/gemm.h"
 #include "kernels/cuda/common/launch.h"
+#include "kernels/cuda/gemm/packed_layout.h"
 
 namespace batch_invariant::cuda {
 namespace {
 
 constexpr int kTile = 32;
 
-std::int64_t PackedRow(ElementType type, std::int64_t k) {
-  const std::int64_t per_vector = 16 / static_cast<std::int64_t>(ElementSize(type));
-  return CeilDiv(k, per_vector) * per_vector;
-}
+struct RowLayout {
+  std::int64_t row;
+  __device__ std::int64_t operator()(std::int64_t n, std::int64_t k) const { return n * row + k; }
+};
 
-// Word is an unsigned integer of the element's size: bits are moved, not numbers.
-template <typename Word>
+struct TileLayout {
+  std::int64_t tiles_k;
+  __device__ std::int64_t operator()(std::int64_t n, std::int64_t k) const {
+    return (n / kPackedColumns * tiles_k + k / kPackedK) * kPackedTile +
+           n % kPackedColumns * kPackedK + k % kPackedK;
+  }
+};
+
+// Word is an unsigned integer of the element's size: bits are moved, not numbers. rows x columns of
+// b are copied, filled_k x filled_n written.
+template <typename Word, typename Layout>
 __global__ void PackWeights(const Word* b, std::int64_t row_stride, std::int64_t column_stride,
-                            std::int64_t k, std::int64_t n, std::int64_t packed_row, Word* packed) {
+                            std::int64_t k, std::int64_t n, std::int64_t filled_k,
+                            std::int64_t filled_n, Layout layout, Word* packed) {
   __shared__ Word tile[kTile][kTile + 1];
   const std::int64_t k0 = std::int64_t{blockIdx.x} * kTile;
   // The grid's second dimension is limited to 65535 blocks.
-  for (std::int64_t n0 = std::int64_t{blockIdx.y} * kTile; n0 < n;
+  for (std::int64_t n0 = std::int64_t{blockIdx.y} * kTile; n0 < filled_n;
        n0 += std::int64_t{gridDim.y} * kTile) {
     for (int i = threadIdx.y; i < kTile; i += blockDim.y) {
       const std::int64_t row = k0 + i, column = n0 + threadIdx.x;
@@ -32,22 +43,28 @@ __global__ void PackWeights(const Word* b, std::int64_t row_stride, std::int64_t
     __syncthreads();
     for (int i = threadIdx.y; i < kTile; i += blockDim.y) {
       const std::int64_t column = n0 + i, row = k0 + threadIdx.x;
-      if (column < n && row < packed_row) packed[column * packed_row + row] = tile[threadIdx.x][i];
+      if (column < filled_n && row < filled_k) packed[layout(column, row)] = tile[threadIdx.x][i];
     }
     __syncthreads();
   }
 }
 
-}  // namespace
-
-bool GemmWeightsNeedPacking(ElementType type, const MatrixView& b) {
-  const std::int64_t per_vector = 16 / static_cast<std::int64_t>(ElementSize(type));
-  return b.row_stride != 1 || b.column_stride % per_vector != 0 ||
-         reinterpret_cast<std::uintptr_t>(b.data) % 16 != 0;
+template <typename Word, typename Layout>
+Status Pack(std::int64_t k, std::int64_t n, std::int64_t filled_k, std::int64_t filled_n,
+            const MatrixView& b, Layout layout, void* packed, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(CeilDiv(filled_k, kTile)),
+                  static_cast<unsigned>(std::min<std::int64_t>(CeilDiv(filled_n, kTile), 65535)));
+  PackWeights<Word><<<grid, dim3(kTile, 8), 0, stream>>>(
+      static_cast<const Word*>(b.data), b.row_stride, b.column_stride, k, n, filled_k, filled_n,
+      layout, static_cast<Word*>(packed));
+  return LaunchStatus("PackGemmWeights");
 }
 
+}  // namespace
+
 std::size_t PackedGemmWeightBytes(ElementType type, std::int64_t k, std::int64_t n) {
-  return static_cast<std::size_t>(PackedRow(type, k) * n) * ElementSize(type);
+  if (type == ElementType::kFloat32) return static_cast<std::size_t>(PackedF32Row(k) * n) * 4;
+  return static_cast<std::size_t>(PackedTilesK(k) * PackedTilesN(n) * kPackedTile) * 2;
 }
 
 Status PackGemmWeights(ElementType type, std::int64_t k, std::int64_t n, const MatrixView& b,
@@ -57,24 +74,12 @@ Status PackGemmWeights(ElementType type, std::int64_t k, std::int64_t n, const M
   if (b.data == nullptr || packed == nullptr) {
     return Status::InvalidArgument("MatMul weights: a missing buffer");
   }
-  const std::int64_t packed_row = PackedRow(type, k);
-  const dim3 grid(static_cast<unsigned>(CeilDiv(packed_row, kTile)),
-                  static_cast<unsigned>(std::min<std::int64_t>(CeilDiv(n, kTile), 65535)));
-  const dim3 block(kTile, 8);
   if (type == ElementType::kFloat32) {
-    PackWeights<<<grid, block, 0, stream>>>(static_cast<const std::uint32_t*>(b.data), b.row_stride,
-                                            b.column_stride, k, n, packed_row,
-                                            static_cast<std::uint32_t*>(packed));
-  } else {
-    PackWeights<<<grid, block, 0, stream>>>(static_cast<const std::uint16_t*>(b.data), b.row_stride,
-                                            b.column_stride, k, n, packed_row,
-                                            static_cast<std::uint16_t*>(packed));
+    return Pack<std::uint32_t>(k, n, PackedF32Row(k), n, b, RowLayout{PackedF32Row(k)}, packed,
+                               stream);
   }
-  return LaunchStatus("PackGemmWeights");
-}
-
-MatrixView PackedGemmWeights(ElementType type, std::int64_t k, const void* packed) {
-  return {packed, 1, PackedRow(type, k)};
+  return Pack<std::uint16_t>(k, n, PackedTilesK(k) * kPackedK, PackedTilesN(n) * kPackedColumns, b,
+                             TileLayout{PackedTilesK(k)}, packed, stream);
 }
 
 }  // namespace batch_invariant::cuda

@@ -17,15 +17,16 @@
 #include "kernels/cuda/common/mma.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
+#include "kernels/cuda/gemm/packed_layout.h"
 #include "kernels/cuda/gemm/tile_fill.cuh"
 
 namespace batch_invariant::cuda {
 
 enum class Instruction { kMma, kWgmma };
 
-// kM x kN outputs a block; kAtoms x 64 of K a stage; kClusterM x kClusterN blocks a cluster.
-// kWgmma: one consumer warpgroup for 64 rows; only kRowsA rows of a are fetched (rows past them are
-//   multiplied with whatever follows in shared memory and never stored).
+// kRowsA x kN outputs a block; kAtoms x 64 of K a stage; kClusterM x kClusterN blocks a cluster.
+// kWgmma: one consumer warpgroup for 64 of kM rows; kRowsA below kM: rows past it are multiplied
+//   with whatever follows in shared memory and never stored.
 // kMma: kWarpM x kWarpN outputs a consumer warp.
 template <Instruction kInstruction_, int kM_, int kN_, int kAtoms_, int kStages_,
           int kClusterM_ = 1, int kClusterN_ = 1, int kRowsA_ = kM_, int kWarpM_ = 16,
@@ -88,6 +89,7 @@ struct Sm90Params {
   int steps;      // stages of K
   int a_batched;  // 0 or 1: whether the batch index moves the operand
   int b_batched;
+  int b_packed;  // 0 or 1: layout of packed_layout.h
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -147,7 +149,7 @@ __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const C
   for (int tile = cluster; tile < params.order.count(); tile += clusters) {
     int batch, m, n;
     params.order.Locate(tile, &batch, &m, &n);
-    const int row_a = (m * kClusterM + rank_m) * Shape::kM + rank_n * kSliceA;
+    const int row_a = (m * kClusterM + rank_m) * Shape::kRowsA + rank_n * kSliceA;
     const int row_b = (n * kClusterN + rank_n) * Shape::kN + rank_m * kSliceB;
     const int batch_a = batch * params.a_batched, batch_b = batch * params.b_batched;
     for (int step = 0; step < params.steps; ++step) {
@@ -156,18 +158,21 @@ __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const C
       BarrierExpectBytes(full, Shape::kStageBytes);
 #pragma unroll
       for (int atom = 0; atom < Shape::kAtoms; ++atom) {
-        const int k = (step * Shape::kAtoms + atom) * kTileK;
+        const int tile_k = step * Shape::kAtoms + atom, k = tile_k * kTileK;
         const std::uint32_t a = ring.A(at.stage, atom) + rank_n * kSliceA * 128;
         const std::uint32_t b = ring.B(at.stage, atom) + rank_m * kSliceB * 128;
+        const BoxPlace place_a{k, row_a, batch_a, 0};
+        const BoxPlace place_b = params.b_packed ? BoxPlace{0, 0, tile_k, row_b / kPackedColumns}
+                                                 : BoxPlace{k, row_b, batch_b, 0};
         if constexpr (kClusterM == 1) {
-          TensorCopy(b, map_b, full, k, row_b, batch_b, policy_b);
+          TensorCopy(b, map_b, full, place_b, policy_b);
         } else {
-          TensorCopyMulticast(b, map_b, full, k, row_b, batch_b, mask_b, policy_b);
+          TensorCopyMulticast(b, map_b, full, place_b, mask_b, policy_b);
         }
         if constexpr (kClusterN == 1) {
-          TensorCopy(a, map_a, full, k, row_a, batch_a, policy_a);
+          TensorCopy(a, map_a, full, place_a, policy_a);
         } else {
-          TensorCopyMulticast(a, map_a, full, k, row_a, batch_a, mask_a, policy_a);
+          TensorCopyMulticast(a, map_a, full, place_a, mask_a, policy_a);
         }
       }
       at.Advance();
@@ -178,25 +183,31 @@ __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const C
 // Rows g and g + 8 of kCount blocks of 8 columns in the accumulator layout of mma.cuh, stored as 16
 // bytes a lane where alignment allows.
 template <typename T, int kCount>
-__device__ __forceinline__ void StoreBlocks(const Epilogue<T>& epilogue, int batch, int row,
-                                            int column, int lane, const float (&acc)[4 * kCount]) {
-  static_assert(kCount % 4 == 0);
-  const int t = lane % 4;
+__device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int row, int column,
+                                            int lane, float (&acc)[4 * kCount]) {
+  const int g = lane / 4, t = lane % 4;
+  // Scaling and c are kept out of the common path: this code is unrolled over all accumulators.
+  if (!e.Plain()) {
 #pragma unroll
-  for (int quad = 0; quad < kCount / 4; ++quad) {
-    const int column0 = column + 32 * quad;
-    if (column0 >= epilogue.n) break;
+    for (int i = 0; i < 4 * kCount; ++i) {
+      // What lies outside is not stored; c is read within bounds.
+      const int r = min(row + g + i / 2 % 2 * 8, e.m - 1);
+      const int c = min(column + i / 4 * 8 + 2 * t + i % 2, e.n - 1);
+      acc[i] = e.Scale(r, c, e.Sum(acc[i]));
+    }
+  }
+  T* y = e.y + batch * e.y_batch_stride + row * e.y_row_stride + column;
+  if (e.wide && column + 8 * kCount <= e.n) {
+    constexpr int kQuads = kCount / 4;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int r = row + lane / 4 + 8 * half;
-      if (epilogue.wide && column0 + 32 <= epilogue.n) {
+    for (int quad = 0; quad < kQuads; ++quad) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
         std::uint32_t w[4];
-        const int inside = min(r, epilogue.m - 1);  // c is read within bounds
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int at = 16 * quad + 4 * i + 2 * half;
-          w[i] = PackPair<T>(epilogue.Finish(inside, column0 + 8 * i + 2 * t, acc[at]),
-                             epilogue.Finish(inside, column0 + 8 * i + 2 * t + 1, acc[at + 1]));
+          w[i] = PackPair<T>(e.Sum(acc[at]), e.Sum(acc[at + 1]));
         }
         // Transpose 4 words by 4 lanes: lane t ends with the 8 columns of block t.
 #pragma unroll
@@ -209,17 +220,28 @@ __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& epilogue, int bat
           const std::uint32_t got = __shfl_xor_sync(~0u, t & 2 ? w[i] : w[i + 2], 2);
           (t & 2 ? w[i] : w[i + 2]) = got;
         }
-        if (r < epilogue.m) {
-          T* y = epilogue.y + batch * epilogue.y_batch_stride + r * epilogue.y_row_stride +
-                 column0 + 8 * t;
-          *reinterpret_cast<uint4*>(y) = make_uint4(w[0], w[1], w[2], w[3]);
+        if (row + g + 8 * half < e.m) {
+          *reinterpret_cast<uint4*>(y + (g + 8 * half) * e.y_row_stride + 32 * quad + 8 * t) =
+              make_uint4(w[0], w[1], w[2], w[3]);
         }
-      } else {
+      }
+    }
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int at = 16 * quad + 4 * i + 2 * half;
-          epilogue.StorePair(batch, r, column0 + 8 * i + 2 * t, acc[at], acc[at + 1]);
+    for (int i = 4 * kQuads; i < kCount; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (row + g + 8 * half < e.m) {
+          *reinterpret_cast<std::uint32_t*>(y + (g + 8 * half) * e.y_row_stride + 8 * i + 2 * t) =
+              PackPair<T>(e.Sum(acc[4 * i + 2 * half]), e.Sum(acc[4 * i + 2 * half + 1]));
         }
+      }
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4 * kCount; ++i) {
+      const int r = g + i / 2 % 2 * 8, c = i / 4 * 8 + 2 * t + i % 2;
+      if (row + r < e.m && column + c < e.n) {
+        y[r * e.y_row_stride + c] = FromFloat<T>(e.Sum(acc[i]));
       }
     }
   }
@@ -263,7 +285,7 @@ __device__ __forceinline__ void Sm90ConsumeWgmma(const Sm90Ring<Shape>& ring,
     int batch, m, n;
     params.order.Locate(tile, &batch, &m, &n);
     const int row =
-        (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kM + group * 64 + warp * 16;
+        (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kRowsA + group * 64 + warp * 16;
     const int column = (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN;
     if (row < epilogue.m && column < epilogue.n && (warp * 16 < Shape::kRowsA)) {
       StoreBlocks<T, Shape::kN / 8>(epilogue, batch, row, column, lane, acc);
@@ -341,7 +363,7 @@ __device__ __forceinline__ void Sm90ConsumeMma(const Sm90Ring<Shape>& ring,
 
     int batch, m, n;
     params.order.Locate(tile, &batch, &m, &n);
-    const int row = (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kM + warp_row;
+    const int row = (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kRowsA + warp_row;
     const int column = (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN + warp_column;
 #pragma unroll
     for (int i = 0; i < kFragmentsM; ++i) {

@@ -16,20 +16,36 @@ Status LaunchGemmSm90(const GemmArgs& g, const DeviceInfo& device, Stream stream
   auto* kernel = &GemmSm90<T, Shape>;
   BATCH_INVARIANT_RETURN_IF_ERROR(AllowSharedMemory(kernel, Shape::kSharedBytes, "GemmSm90"));
 
+  constexpr int kSliceA = Shape::kRowsA / Shape::kClusterN;
+  constexpr int kSliceB = Shape::kN / Shape::kClusterM;
   CUtensorMap map_a, map_b;
-  const std::int64_t batch_a = g.a_batch_stride != 0 ? g.batch : 1;
-  const std::int64_t batch_b = g.b_batch_stride != 0 ? g.batch : 1;
-  BATCH_INVARIANT_RETURN_IF_ERROR(
-      MakeTensorMap({g.type, g.a.data, g.k, g.m, batch_a, g.a.row_stride, g.a_batch_stride, kTileK,
-                     Shape::kRowsA / Shape::kClusterN},
-                    &map_a));
-  BATCH_INVARIANT_RETURN_IF_ERROR(
-      MakeTensorMap({g.type, g.b.data, g.k, g.n, batch_b, g.b.column_stride, g.b_batch_stride,
-                     kTileK, Shape::kN / Shape::kClusterM},
-                    &map_b));
+  BATCH_INVARIANT_RETURN_IF_ERROR(MakeTensorMap({g.type,
+                                                 g.a.data,
+                                                 {g.k, g.m, g.a_batch_stride != 0 ? g.batch : 1, 1},
+                                                 {g.a.row_stride, g.a_batch_stride, 0},
+                                                 {kTileK, kSliceA, 1, 1}},
+                                                &map_a));
+  if (g.packed_b != nullptr) {
+    const std::int64_t tiles_k = PackedTilesK(g.k);
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        MakeTensorMap({g.type,
+                       g.packed_b,
+                       {kPackedK, kPackedColumns, tiles_k, PackedTilesN(g.n)},
+                       {kPackedK, kPackedTile, tiles_k * kPackedTile},
+                       {kPackedK, kPackedColumns, 1, kSliceB / kPackedColumns}},
+                      &map_b));
+  } else {
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        MakeTensorMap({g.type,
+                       g.b.data,
+                       {g.k, g.n, g.b_batch_stride != 0 ? g.batch : 1, 1},
+                       {g.b.column_stride, g.b_batch_stride, 0},
+                       {kTileK, kSliceB, 1, 1}},
+                      &map_b));
+  }
 
   constexpr int kClusterBlocks = Shape::kClusterM * Shape::kClusterN;
-  const std::int64_t clusters_m = CeilDiv(g.m, Shape::kM * Shape::kClusterM);
+  const std::int64_t clusters_m = CeilDiv(g.m, Shape::kRowsA * Shape::kClusterM);
   const std::int64_t clusters_n = CeilDiv(g.n, Shape::kN * Shape::kClusterN);
   const std::int64_t tiles = clusters_m * clusters_n * g.batch;
   if (tiles > 0x3fffffff) {
@@ -41,6 +57,7 @@ Status LaunchGemmSm90(const GemmArgs& g, const DeviceInfo& device, Stream stream
   params.steps = static_cast<int>(CeilDiv(g.k, kTileK * Shape::kAtoms));
   params.a_batched = g.a_batch_stride != 0;
   params.b_batched = g.b_batch_stride != 0;
+  params.b_packed = g.packed_b != nullptr;
 
   cudaLaunchAttribute attribute;
   attribute.id = cudaLaunchAttributeClusterDimension;

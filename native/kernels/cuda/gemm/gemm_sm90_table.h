@@ -9,7 +9,10 @@
 namespace batch_invariant::cuda {
 
 template <typename T>
-std::span<const GemmKernel> Sm90GemmKernels();
+std::span<const GemmKernel> Sm90FewRows();
+
+template <typename T>
+std::span<const GemmKernel> Sm90ManyRows();
 
 }  // namespace batch_invariant::cuda
 

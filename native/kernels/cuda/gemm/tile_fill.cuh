@@ -11,6 +11,7 @@
 
 #include "batch_invariant/cuda/gemm.h"
 #include "kernels/cuda/common/mma.cuh"
+#include "kernels/cuda/gemm/packed_layout.h"
 
 namespace batch_invariant::cuda {
 
@@ -20,27 +21,55 @@ __device__ __forceinline__ int SwizzledOffset(int row, int chunk) {
   return row * 128 + ((chunk ^ (row & 7)) << 4);
 }
 
-// A matrix [rows, k] seen from its K side, whatever its layout.
+// A matrix [rows, k] seen from its K side, whatever its layout: element (row, k) is at
+//   row / 16 * group_stride + row % 16 * row_stride + k / 64 * tile_stride + k % 64 * k_stride,
+// which covers strided matrices and packed weights.
 template <typename T>
 struct Operand {
   const T* data;
   std::int64_t row_stride;
   std::int64_t k_stride;
+  std::int64_t group_stride;
+  std::int64_t tile_stride;
   std::int64_t batch_stride;
   int rows;
   int k;
+
+  __device__ __forceinline__ const T* At(int batch, int row, int kk) const {
+    return data + batch * batch_stride + row / kPackedColumns * group_stride +
+           row % kPackedColumns * row_stride + kk / kPackedK * tile_stride +
+           kk % kPackedK * k_stride;
+  }
 };
 
 template <typename T>
-Operand<T> OperandA(const GemmArgs& g) {
-  return {
-      static_cast<const T*>(g.a.data), g.a.row_stride,       g.a.column_stride, g.a_batch_stride,
-      static_cast<int>(g.m),           static_cast<int>(g.k)};
+Operand<T> StridedOperand(const void* data, std::int64_t row_stride, std::int64_t k_stride,
+                          std::int64_t batch_stride, std::int64_t rows, std::int64_t k) {
+  return {static_cast<const T*>(data), row_stride,          k_stride,
+          kPackedColumns * row_stride, kPackedK * k_stride, batch_stride,
+          static_cast<int>(rows),      static_cast<int>(k)};
 }
+
+template <typename T>
+Operand<T> OperandA(const GemmArgs& g) {
+  return StridedOperand<T>(g.a.data, g.a.row_stride, g.a.column_stride, g.a_batch_stride, g.m, g.k);
+}
+
 template <typename T>
 Operand<T> OperandB(const GemmArgs& g) {
-  return {static_cast<const T*>(g.b.data), g.b.column_stride,    g.b.row_stride, g.b_batch_stride,
-          static_cast<int>(g.n),           static_cast<int>(g.k)};
+  if (g.packed_b == nullptr) {
+    return StridedOperand<T>(g.b.data, g.b.column_stride, g.b.row_stride, g.b_batch_stride, g.n,
+                             g.k);
+  }
+  if (sizeof(T) == 4) return StridedOperand<T>(g.packed_b, PackedF32Row(g.k), 1, 0, g.n, g.k);
+  return {static_cast<const T*>(g.packed_b),
+          kPackedK,
+          1,
+          PackedTilesK(g.k) * kPackedTile,
+          kPackedTile,
+          0,
+          static_cast<int>(g.n),
+          static_cast<int>(g.k)};
 }
 
 // K contiguous, rows 16-byte aligned: asynchronous 16-byte copies.
@@ -51,7 +80,6 @@ struct FillKVectors {
 
   template <int kRows, int kThreads>
   __device__ __forceinline__ void Fill(unsigned char* tile, int batch, int row0, int k0) const {
-    const T* base = x.data + batch * x.batch_stride;
     const std::uint32_t address = SharedAddress(tile);
 #pragma unroll
     for (int i = threadIdx.x; i < kRows * 8; i += kThreads) {
@@ -59,7 +87,7 @@ struct FillKVectors {
       const int k = k0 + 8 * chunk;
       const bool inside = row0 + row < x.rows && k < x.k;
       const int bytes = inside ? 2 * min(8, x.k - k) : 0;
-      const T* source = inside ? base + (row0 + row) * x.row_stride + k : base;
+      const T* source = inside ? x.At(batch, row0 + row, k) : x.data;
       CopyAsync16(address + SwizzledOffset(row, chunk), source, bytes);
     }
   }
@@ -75,7 +103,6 @@ struct FillNVectors {
   __device__ __forceinline__ void Fill(unsigned char* tile, int batch, int row0, int k0) const {
     static_assert(kRows % 64 == 0);
     constexpr int kChunks = kRows / 8;
-    const T* base = x.data + batch * x.batch_stride;
     const std::uint32_t address = SharedAddress(tile);
 #pragma unroll
     for (int i = threadIdx.x; i < kTileK * kChunks; i += kThreads) {
@@ -83,7 +110,7 @@ struct FillNVectors {
       const int row = row0 + 8 * chunk;
       const bool inside = row < x.rows && k0 + k < x.k;
       const int bytes = inside ? 2 * min(8, x.rows - row) : 0;
-      const T* source = inside ? base + (k0 + k) * x.k_stride + row : base;
+      const T* source = inside ? x.At(batch, row, k0 + k) : x.data;
       CopyAsync16(address + k * kRows * 2 + ((chunk ^ (k & 7)) << 4), source, bytes);
     }
   }
@@ -97,7 +124,6 @@ struct FillElements {
 
   template <int kRows, int kThreads>
   __device__ __forceinline__ void Fill(unsigned char* tile, int batch, int row0, int k0) const {
-    const T* base = x.data + batch * x.batch_stride;
     for (int i = threadIdx.x; i < kRows * 8; i += kThreads) {
       // Neighbouring threads follow the contiguous dimension.
       const int row = x.k_stride == 1 ? i / 8 : i % kRows;
@@ -106,9 +132,7 @@ struct FillElements {
 #pragma unroll
       for (int e = 0; e < 8; ++e) {
         const int k = k0 + 8 * chunk + e;
-        values[e] = row0 + row < x.rows && k < x.k
-                        ? base[(row0 + row) * x.row_stride + k * x.k_stride]
-                        : T(0.0f);
+        values[e] = row0 + row < x.rows && k < x.k ? *x.At(batch, row0 + row, k) : T(0.0f);
       }
       *reinterpret_cast<uint4*>(tile + SwizzledOffset(row, chunk)) =
           *reinterpret_cast<const uint4*>(values);

@@ -1,5 +1,5 @@
 #include "kernels/cuda/gemm/gemm_sm90_table.cuh"
 
 namespace batch_invariant::cuda {
-template std::span<const GemmKernel> Sm90GemmKernels<__half>();
+template std::span<const GemmKernel> Sm90FewRows<__nv_bfloat16>();
 }  // namespace batch_invariant::cuda

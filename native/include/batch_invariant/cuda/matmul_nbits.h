@@ -1,0 +1,76 @@
+// MatMulNBits (com.microsoft, since 1) on CUDA: y = a w^T + bias, weights of 2, 4 or 8 bits in
+// blocks along K.
+//
+//   w[n, k] = (q[n, k] - zero[n, k / block_size]) * scale[n, k / block_size]
+//
+// Contracts (the bytes of a row of y depend on that row of a, the weights and the bias alone):
+//   gemm.nbits.tc16  fp16 and bf16: w rounded once to the element type, then gemm.tc16 (gemm.h).
+//   gemm.nbits.f32   fp32: w rounded once to fp32, then gemm.f32; the bytes of the CPU contract.
+// q - zero is exact for integer zero points. For zero points of the element type both the
+// difference and the product are computed in fp32 and rounded there, then to the element type. The
+// bias is added to the fp32 sum before its one rounding.
+//
+// Every accuracy_level is served by the contract of the activations' type, which is more accurate
+// than any level asks for.
+#ifndef BATCH_INVARIANT_CUDA_MATMUL_NBITS_H_
+#define BATCH_INVARIANT_CUDA_MATMUL_NBITS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "batch_invariant/cuda/common.h"
+#include "batch_invariant/status.h"
+
+namespace batch_invariant::cuda {
+
+enum class ZeroPoints {
+  kDefault,  // none given: 2^(bits - 1)
+  kPacked,   // uint8 [n, ceil(blocks * bits / 8)], low bits first
+  kElement,  // the activations' type, [n, blocks]
+};
+
+// What the weights alone decide. The number of rows is no part of it.
+struct MatMulNBitsPlan {
+  ElementType type = ElementType::kFloat16;
+  std::int64_t k = 0;
+  std::int64_t n = 0;
+  int bits = 4;
+  std::int64_t block_size = 32;
+  ZeroPoints zero_points = ZeroPoints::kDefault;
+
+  std::int64_t blocks() const { return (k + block_size - 1) / block_size; }
+  const char* contract() const;
+};
+
+// Checks the attributes of a node. kInvalidArgument: outside the op's definition (bits 2, 4 or 8;
+// block_size a power of two from 16). g_idx is not served: the adapter refuses it.
+Status MakeMatMulNBitsPlan(ElementType type, std::int64_t k, std::int64_t n, std::int64_t bits,
+                           std::int64_t block_size, ZeroPoints zero_points, MatMulNBitsPlan* plan);
+
+// Rewrites constant weights for the kernels: one buffer that holds everything. All pointers are
+// device memory; `packed` (PackedMatMulNBitsBytes) is 16-byte aligned.
+//   b            uint8 [n, blocks, block_size * bits / 8], low bits first
+//   scales       [n, blocks], the activations' type
+//   zero_points  by plan.zero_points; null for kDefault
+std::size_t PackedMatMulNBitsBytes(const MatMulNBitsPlan& plan);
+Status PackMatMulNBits(const MatMulNBitsPlan& plan, const void* b, const void* scales,
+                       const void* zero_points, void* packed, Stream stream);
+
+struct MatMulNBitsArgs {
+  std::int64_t m = 0;
+  const void* a = nullptr;  // [m, k], contiguous rows
+  std::int64_t a_row_stride = 0;
+  const void* packed = nullptr;
+  const void* bias = nullptr;  // [n] or null
+  void* y = nullptr;           // [m, n], contiguous rows; may not overlap an operand
+  std::int64_t y_row_stride = 0;
+};
+
+// Enqueues y on `stream`. Allocates nothing, waits for nothing, can be captured in a graph.
+// kInvalidArgument: a negative size or a missing operand. kUnsupported: a size above 2^31 - 1, or a
+// device below compute capability 8.0. kDeviceError: the launch failed.
+Status MatMulNBits(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, Stream stream);
+
+}  // namespace batch_invariant::cuda
+
+#endif  // BATCH_INVARIANT_CUDA_MATMUL_NBITS_H_

@@ -1,0 +1,5 @@
+#include "kernels/cuda/gemm/gemm_sm90_table.cuh"
+
+namespace batch_invariant::cuda {
+template std::span<const GemmKernel> Sm90FewRows<__half>();
+}  // namespace batch_invariant::cuda

@@ -1,0 +1,361 @@
+// MatMulNBits, fp16 and bf16, compute capability 9.0: y = epilogue(a w^T).
+//
+// Layouts: a [m, k], rows 16-byte aligned; weights in records (packed_layout.h); y rows contiguous.
+// Accumulation: contract gemm.nbits.tc16. Weights are dequantised in registers into the A operand
+//   (their rows are the rows of the tile), activations are the B operand: one fp32 accumulator per
+//   output, from +0, K ascending in tensor-core steps of 16, mma.sync or wgmma.
+// May vary freely: tile shape, stages, instruction, the order of tiles.
+//
+// One producer thread keeps a ring of stages of 128 along K full: a box of activations by tensor
+// copy, one contiguous record for each 16 weight rows by bulk copy. Blocks are persistent.
+#ifndef BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_SM90_CUH_
+#define BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_SM90_CUH_
+
+#include <cstdint>
+
+#include "kernels/cuda/common/hopper.cuh"
+#include "kernels/cuda/common/mma.cuh"
+#include "kernels/cuda/common/wgmma.cuh"
+#include "kernels/cuda/gemm/epilogue.cuh"
+#include "kernels/cuda/gemm/tile_fill.cuh"
+#include "kernels/cuda/matmul_nbits/dequantize.cuh"
+#include "kernels/cuda/matmul_nbits/packed_layout.h"
+
+namespace batch_invariant::cuda {
+
+// kTiles records (16 weight rows each, one a consumer warp) by kTokens rows of a.
+template <bool kWgmma_, int kTiles_, int kTokens_>
+struct NBitsShape {
+  static constexpr bool kWgmma = kWgmma_;
+  static constexpr int kTiles = kTiles_, kTokens = kTokens_;
+  static constexpr int kProducerWarps = kWgmma ? 4 : 1;
+  static constexpr int kThreads = 32 * (kTiles + kProducerWarps);
+  static constexpr int kTokenBytes = 2 * kTokens * 128;  // two atoms of 64 along K
+  static constexpr bool kMoveRegisters = kWgmma && kTiles == 8;
+  static_assert(!kWgmma || kTiles % 4 == 0);
+};
+
+struct NBitsParams {
+  const unsigned char* packed;
+  PackedLayout layout;
+  float default_zero;  // with the offset of ZeroOffset
+  int stages;
+  int stage_bytes;
+  int tiles_m, tiles_n;
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+struct NBitsRing {
+  std::uint32_t base;      // shared address of stage 0
+  std::uint32_t barriers;  // full[0..stages), then empty[0..stages)
+  int stages;
+  int stage_bytes;
+
+  __device__ __forceinline__ std::uint32_t Stage(int stage) const {
+    return base + stage * stage_bytes;
+  }
+  __device__ __forceinline__ std::uint32_t Full(int stage) const { return barriers + 8 * stage; }
+  __device__ __forceinline__ std::uint32_t Empty(int stage) const {
+    return barriers + 8 * (stages + stage);
+  }
+};
+
+struct NBitsPosition {
+  int stage = 0;
+  std::uint32_t phase = 0;
+  __device__ __forceinline__ void Advance(int stages) {
+    if (++stage == stages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+// Rows of a vary fastest: the blocks running at one time share weights.
+__device__ __forceinline__ void LocateNBitsTile(const NBitsParams& p, int tile, int* m, int* n) {
+  *m = tile % p.tiles_m;
+  *n = tile / p.tiles_m;
+}
+
+template <typename Shape>
+__device__ __forceinline__ void NBitsProduce(const NBitsRing& ring, const CUtensorMap* map_a,
+                                             const NBitsParams& p) {
+  const std::uint64_t keep = PolicyEvictLast();
+  const std::uint64_t once = p.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
+  const int record_bytes = p.layout.record_bytes();
+  NBitsPosition at;
+  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
+    int m, n;
+    LocateNBitsTile(p, tile, &m, &n);
+    const int records = min(Shape::kTiles, p.layout.records_n - n * Shape::kTiles);
+    const std::int64_t row_bytes = std::int64_t{p.layout.records_k} * record_bytes;
+    const unsigned char* source = p.packed + n * Shape::kTiles * row_bytes;
+    for (int step = 0; step < p.layout.records_k; ++step) {
+      BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
+      const std::uint32_t full = ring.Full(at.stage), stage = ring.Stage(at.stage);
+      BarrierExpectBytes(full, Shape::kTokenBytes + records * record_bytes);
+      for (int r = 0; r < records; ++r) {
+        BulkCopy(stage + Shape::kTokenBytes + r * record_bytes, source + r * row_bytes,
+                 record_bytes, full, once);
+      }
+#pragma unroll
+      for (int atom = 0; atom < 2; ++atom) {
+        TensorCopy(stage + atom * Shape::kTokens * 128, map_a, full,
+                   {step * kRecordK + atom * kTileK, m * Shape::kTokens, 0, 0}, keep);
+      }
+      source += record_bytes;
+      at.Advance(ring.stages);
+    }
+  }
+}
+
+__device__ __forceinline__ std::uint32_t LoadShared32(std::uint32_t address) {
+  std::uint32_t word;
+  asm volatile("ld.shared.b32 %0, [%1];\n" : "=r"(word) : "r"(address) : "memory");
+  return word;
+}
+__device__ __forceinline__ void LoadShared128(std::uint32_t* words, std::uint32_t address) {
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];\n"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(address)
+               : "memory");
+}
+
+// One record as a consumer warp sees it.
+template <typename T, int kBits>
+struct RecordReader {
+  static constexpr int kWords = Dequantizer<T, kBits>::kWords;
+  std::uint32_t lane_codes;  // offsets inside the record
+  std::uint32_t lane_scales;
+  std::uint32_t zeros;  // offset of zeros from scales; 0: the default
+  std::uint32_t default_zeros;
+  int part_shift;
+
+  __device__ __forceinline__ RecordReader(const NBitsParams& p, int lane)
+      : lane_codes(16 * lane),
+        lane_scales(p.layout.code_bytes() + lane / 4 * 4),
+        zeros(p.layout.has_zeros ? p.layout.scale_bytes() : 0),
+        default_zeros(DefaultZeros<T>(p.default_zero)),
+        part_shift(p.layout.part_shift) {}
+
+  // Codes of the four steps of one atom.
+  __device__ __forceinline__ void Codes(std::uint32_t record, int atom,
+                                        std::uint32_t (&q)[4 * kWords]) const {
+#pragma unroll
+    for (int group = 0; group < kWords; ++group) {
+      LoadShared128(q + 4 * group, record + lane_codes + (atom * kWords + group) * 512);
+    }
+  }
+  // Scale and zero pairs of step 0..7 of the record.
+  __device__ __forceinline__ void Scales(std::uint32_t record, int step, std::uint32_t* scale,
+                                         std::uint32_t* zero) const {
+    const std::uint32_t address = record + lane_scales + ((16 * step) >> part_shift) * 32;
+    *scale = LoadShared32(address);
+    *zero = zeros != 0 ? LoadShared32(address + zeros) : default_zeros;
+  }
+};
+
+// acc[2 * i + half] of 8 rows of a: weight row 8 * half + g, rows 2t, 2t + 1 of a. Turned around by
+// 8 x 8 transposes, so that a lane stores two neighbouring columns of one row of y.
+template <typename T>
+__device__ __forceinline__ void StoreTransposed(const Epilogue<T>& e, int row0, int column0,
+                                                int lane, const float (&acc)[4]) {
+  const int g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    // c is read within bounds; what lies outside is not stored.
+    const int column = min(column0 + 8 * half + g, e.n - 1);
+    const int row = row0 + 2 * t;
+    std::uint32_t pair = PackPair<T>(e.Finish(min(row, e.m - 1), column, acc[2 * half]),
+                                     e.Finish(min(row + 1, e.m - 1), column, acc[2 * half + 1]));
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %0;\n" : "+r"(pair));
+    const int y_row = row0 + g, y_column = column0 + 8 * half + 2 * t;
+    if (y_row >= e.m || y_column >= e.n) continue;
+    T* y = e.y + y_row * e.y_row_stride + y_column;
+    if (e.paired && y_column + 1 < e.n) {
+      *reinterpret_cast<std::uint32_t*>(y) = pair;
+    } else {
+      const T* values = reinterpret_cast<const T*>(&pair);
+      y[0] = values[0];
+      if (y_column + 1 < e.n) y[1] = values[1];
+    }
+  }
+}
+
+template <typename T, int kBits, typename Shape>
+__device__ __forceinline__ void NBitsConsumeMma(const NBitsRing& ring, const Epilogue<T>& epilogue,
+                                                const NBitsParams& p) {
+  constexpr int kBlocks = Shape::kTokens / 8;  // blocks of 8 rows of a
+  using Reader = RecordReader<T, kBits>;
+  const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
+  const Reader reader(p, lane);
+  const int matrix = lane / 8, line = lane % 8;
+  const std::uint32_t record_offset = Shape::kTokenBytes + warp * p.layout.record_bytes();
+
+  // Everything two steps (32 of K) need, in two buffers: one loads while the other multiplies.
+  std::uint32_t b[2][kBlocks][4], scale[2][2], zero[2][2];
+  std::uint32_t q[2][4 * Reader::kWords];  // by atom
+  const auto load = [&](std::uint32_t stage, int granule, int buffer) {
+    const int atom = granule / 2;
+    if (granule % 2 == 0) reader.Codes(stage + record_offset, atom, q[atom]);
+#pragma unroll
+    for (int s = 0; s < 2; ++s) {
+      reader.Scales(stage + record_offset, 2 * granule + s, &scale[buffer][s], &zero[buffer][s]);
+    }
+    const std::uint32_t tokens = stage + atom * Shape::kTokens * 128;
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) {
+      LoadMatrix4(b[buffer][i], tokens + SwizzledOffset(8 * i + line, granule % 2 * 4 + matrix));
+    }
+  };
+
+  NBitsPosition at;
+  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
+    float acc[kBlocks][4] = {};
+    BarrierWait(ring.Full(at.stage), at.phase);
+    load(ring.Stage(at.stage), 0, 0);
+    for (int step = 0; step < p.layout.records_k; ++step) {
+      const int done = at.stage;
+#pragma unroll
+      for (int granule = 0; granule < 4; ++granule) {
+        if (granule < 3) {
+          load(ring.Stage(done), granule + 1, (granule + 1) % 2);
+        } else {
+          at.Advance(ring.stages);
+          if (step + 1 < p.layout.records_k) {
+            BarrierWait(ring.Full(at.stage), at.phase);
+            load(ring.Stage(at.stage), 0, 0);
+          }
+        }
+        const int buffer = granule % 2;
+#pragma unroll
+        for (int s = 0; s < 2; ++s) {
+          Dequantizer<T, kBits> dequantizer;
+          dequantizer.Set(scale[buffer][s], zero[buffer][s]);
+          std::uint32_t a[4];
+          dequantizer.Step(q[granule / 2] + (granule % 2 * 2 + s) * Reader::kWords, a);
+#pragma unroll
+          for (int i = 0; i < kBlocks; ++i) {
+            MmaStep<T>(acc[i], a, b[buffer][i][2 * s], b[buffer][i][2 * s + 1]);
+          }
+        }
+      }
+      if (lane == 0) BarrierArrive(ring.Empty(done));
+    }
+    int m, n;
+    LocateNBitsTile(p, tile, &m, &n);
+    const int column0 = (n * Shape::kTiles + warp) * kRecordRows;
+    if (column0 >= epilogue.n) continue;
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) {
+      StoreTransposed<T>(epilogue, m * Shape::kTokens + 8 * i, column0, lane, acc[i]);
+    }
+  }
+}
+
+template <typename T, int kBits, typename Shape>
+__device__ __forceinline__ void NBitsConsumeWgmma(const NBitsRing& ring,
+                                                  const Epilogue<T>& epilogue,
+                                                  const NBitsParams& p) {
+  constexpr int kBlocks = Shape::kTokens / 8;
+  using Reader = RecordReader<T, kBits>;
+  const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
+  const Reader reader(p, lane);
+  const std::uint32_t record_offset = Shape::kTokenBytes + warp * p.layout.record_bytes();
+
+  NBitsPosition at;
+  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
+    float acc[4 * kBlocks] = {};
+    int previous = -1;
+    // One buffer is dequantised into while the other one is being multiplied.
+    std::uint32_t a[2][4][4];
+    for (int step = 0; step < p.layout.records_k; ++step) {
+      BarrierWait(ring.Full(at.stage), at.phase);
+      const std::uint32_t stage = ring.Stage(at.stage);
+#pragma unroll
+      for (int atom = 0; atom < 2; ++atom) {
+        std::uint32_t q[4 * Reader::kWords];
+        reader.Codes(stage + record_offset, atom, q);
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+          std::uint32_t scale, zero;
+          reader.Scales(stage + record_offset, 4 * atom + s, &scale, &zero);
+          Dequantizer<T, kBits> dequantizer;
+          dequantizer.Set(scale, zero);
+          dequantizer.Step(q + s * Reader::kWords, a[atom][s]);
+        }
+        const std::uint64_t b = SwizzledDescriptor(stage + atom * Shape::kTokens * 128);
+        PinRegisters(acc);
+        WgmmaFence();
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+          Wgmma<T, Shape::kTokens>::Register(acc, a[atom][s], b + 2 * s);
+        }
+        WgmmaCommit();
+        PinRegisters(acc);
+        WgmmaWait<1>();
+        if (atom == 0 && previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
+      }
+      previous = at.stage;
+      at.Advance(ring.stages);
+    }
+    WgmmaWait<0>();
+    PinRegisters(acc);
+    if (previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
+
+    int m, n;
+    LocateNBitsTile(p, tile, &m, &n);
+    const int column0 = (n * Shape::kTiles + warp) * kRecordRows;
+    if (column0 >= epilogue.n) continue;
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) {
+      const int row0 = m * Shape::kTokens + 8 * i;
+      if (row0 >= epilogue.m) break;
+      const float block[4] = {acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]};
+      StoreTransposed<T>(epilogue, row0, column0, lane, block);
+    }
+  }
+}
+
+#endif  // __CUDA_ARCH_FEAT_SM90_ALL
+
+template <typename T, int kBits, typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads, 1)
+    NBitsSm90(const __grid_constant__ CUtensorMap map_a, const Epilogue<T> epilogue,
+              const NBitsParams params) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ unsigned char shared[];
+  NBitsRing ring;
+  ring.base = (SharedAddress(shared) + 1023) & ~1023u;
+  ring.stages = params.stages;
+  ring.stage_bytes = params.stage_bytes;
+  ring.barriers = ring.base + params.stages * params.stage_bytes;
+
+  if (threadIdx.x == 0) {
+    PrefetchTensorMap(&map_a);
+    for (int stage = 0; stage < params.stages; ++stage) {
+      BarrierInit(ring.Full(stage), 1);
+      BarrierInit(ring.Empty(stage), Shape::kTiles);
+    }
+    BarrierInitFence();
+  }
+  __syncthreads();
+
+  if (threadIdx.x < 32 * Shape::kProducerWarps) {
+    if constexpr (Shape::kMoveRegisters) RegistersLower<40>();
+    if (threadIdx.x == 0) NBitsProduce<Shape>(ring, &map_a, params);
+  } else {
+    if constexpr (Shape::kWgmma) {
+      if constexpr (Shape::kMoveRegisters) RegistersRaise<232>();
+      NBitsConsumeWgmma<T, kBits, Shape>(ring, epilogue, params);
+    } else {
+      NBitsConsumeMma<T, kBits, Shape>(ring, epilogue, params);
+    }
+  }
+#endif
+}
+
+}  // namespace batch_invariant::cuda
+
+#endif  // BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_SM90_CUH_

@@ -1,0 +1,130 @@
+// Rewrites MatMulNBits weights into records (packed_layout.h).
+#include <cstdint>
+
+#include "batch_invariant/cuda/matmul_nbits.h"
+#include "kernels/cuda/common/convert.cuh"
+#include "kernels/cuda/common/launch.h"
+#include "kernels/cuda/matmul_nbits/packed_layout.h"
+
+namespace batch_invariant::cuda {
+namespace {
+
+struct Source {
+  const std::uint8_t* b;
+  const void* scales;
+  const void* zeros;
+  std::int64_t k, n, blocks;
+  int bits;  // of the source
+  int block_size;
+  ZeroPoints zero_points;
+};
+
+__device__ std::uint32_t Code(const Source& s, std::int64_t n, std::int64_t k) {
+  if (n >= s.n || k >= s.k) return 0;
+  const std::int64_t row_bytes = s.blocks * s.block_size * s.bits / 8;
+  const std::int64_t bit = k * s.bits;
+  return (s.b[n * row_bytes + bit / 8] >> (bit % 8)) & ((1u << s.bits) - 1);
+}
+
+// One block a record, one thread a word of codes or a scale at a time.
+template <typename T>
+__global__ void PackRecords(Source s, PackedLayout layout, float zero_offset,
+                            unsigned char* packed) {
+  const std::int64_t record = blockIdx.x;
+  const std::int64_t n0 = record / layout.records_k * kRecordRows;
+  const std::int64_t k0 = record % layout.records_k * kRecordK;
+  unsigned char* out = packed + record * layout.record_bytes();
+
+  const int words = layout.code_bytes() / 4;
+  const int words_per_step = layout.bits / 4;
+  for (int w = threadIdx.x; w < words; w += blockDim.x) {
+    // Word w: group of 4 words a lane; a lane's words ascend over groups.
+    const int group = w / 128, lane = w / 4 % 32;
+    const int ordinal = group * 4 + w % 4;
+    const int step = ordinal / words_per_step, part = ordinal % words_per_step;
+    const int g = lane / 4, t = lane % 4;
+    std::uint32_t word = 0;
+    for (int e = 0; e < 32 / layout.bits; ++e) {
+      int i, half;  // element `half` of fragment register a[i]
+      if (layout.bits == 4) {
+        i = e % 4;
+        half = e / 4;
+      } else {
+        i = 2 * part + e / 2;
+        half = e % 2;
+      }
+      const std::int64_t n = n0 + g + 8 * (i % 2);
+      const std::int64_t k = k0 + 16 * step + 2 * t + 8 * (i / 2) + half;
+      word |= Code(s, n, k) << (e * layout.bits);
+    }
+    reinterpret_cast<std::uint32_t*>(out)[w] = word;
+  }
+
+  T* scales = reinterpret_cast<T*>(out + layout.code_bytes());
+  T* zeros = reinterpret_cast<T*>(out + layout.code_bytes() + layout.scale_bytes());
+  for (int i = threadIdx.x; i < layout.parts * kRecordRows; i += blockDim.x) {
+    const int part = i / kRecordRows, row = i % kRecordRows / 2 + i % 2 * 8;
+    const std::int64_t n = n0 + row, k = k0 + (std::int64_t{part} << layout.part_shift);
+    const bool inside = n < s.n && k < s.k;
+    const std::int64_t block = k / s.block_size;
+    scales[i] = inside ? static_cast<const T*>(s.scales)[n * s.blocks + block] : T(0.0f);
+    if (!layout.has_zeros) continue;
+    if (s.zero_points == ZeroPoints::kElement) {
+      zeros[i] = inside ? static_cast<const T*>(s.zeros)[n * s.blocks + block] : T(0.0f);
+    } else {
+      const std::int64_t row_bytes = (s.blocks * s.bits + 7) / 8, bit = block * s.bits;
+      const std::uint32_t zero =
+          inside
+              ? (static_cast<const std::uint8_t*>(s.zeros)[n * row_bytes + bit / 8] >> (bit % 8)) &
+                    ((1u << s.bits) - 1)
+              : 0;
+      zeros[i] = FromFloat<T>(zero_offset + static_cast<float>(zero));
+    }
+  }
+}
+
+}  // namespace
+
+std::size_t PackedMatMulNBitsBytes(const MatMulNBitsPlan& plan) {
+  const PackedLayout layout = LayoutOf(plan);
+  return std::size_t(layout.records_n) * layout.records_k * layout.record_bytes();
+}
+
+Status PackMatMulNBits(const MatMulNBitsPlan& plan, const void* b, const void* scales,
+                       const void* zero_points, void* packed, Stream stream) {
+  if (plan.n == 0 || plan.k == 0) return Status::Ok();
+  if (b == nullptr || scales == nullptr || packed == nullptr ||
+      (plan.zero_points != ZeroPoints::kDefault && zero_points == nullptr)) {
+    return Status::InvalidArgument("MatMulNBits weights: a missing buffer");
+  }
+  const PackedLayout layout = LayoutOf(plan);
+  const std::int64_t records = std::int64_t{layout.records_n} * layout.records_k;
+  if (records > 0x7fffffff) {
+    return Status::Unsupported("MatMulNBits weights: more than 2^42 elements");
+  }
+  const Source source{static_cast<const std::uint8_t*>(b),
+                      scales,
+                      zero_points,
+                      plan.k,
+                      plan.n,
+                      plan.blocks(),
+                      plan.bits,
+                      static_cast<int>(plan.block_size),
+                      plan.zero_points};
+  const float offset = ZeroOffset(plan.type, layout.bits);
+  auto* out = static_cast<unsigned char*>(packed);
+  const auto grid = static_cast<unsigned>(records);
+  switch (plan.type) {
+    case ElementType::kFloat16:
+      PackRecords<__half><<<grid, 128, 0, stream>>>(source, layout, offset, out);
+      break;
+    case ElementType::kBFloat16:
+      PackRecords<__nv_bfloat16><<<grid, 128, 0, stream>>>(source, layout, offset, out);
+      break;
+    default:
+      PackRecords<float><<<grid, 128, 0, stream>>>(source, layout, offset, out);
+  }
+  return LaunchStatus("PackMatMulNBits");
+}
+
+}  // namespace batch_invariant::cuda

@@ -1,0 +1,263 @@
+// Every MatMulNBits kernel against dequantisation written out plainly and the GEMM reference, bit
+// for bit; and that a row's bytes do not depend on the others.
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "batch_invariant/cuda/matmul_nbits.h"
+#include "cuda/common/device_test.h"
+#include "cuda/gemm/reference.cuh"
+#include "kernels/cuda/matmul_nbits/nbits_kernels.h"
+
+namespace batch_invariant::cuda::test {
+namespace {
+
+template <typename T>
+constexpr ElementType TypeOf() {
+  if (std::is_same_v<T, float>) return ElementType::kFloat32;
+  return std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16;
+}
+
+__global__ void RandomBytes(std::uint8_t* out, std::size_t count, std::uint64_t seed) {
+  const std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < count) out[i] = static_cast<std::uint8_t>(Mix(seed ^ Mix(i)) >> 17);
+}
+
+void Randomize(std::uint8_t* out, std::size_t count) {
+  RandomBytes<<<static_cast<unsigned>((count + 255) / 256), 256>>>(out, count, NextSeed());
+}
+
+// Zero points of the element type: integers and what lies between them.
+template <typename T>
+__global__ void RandomZeros(T* out, std::size_t count, float limit, std::uint64_t seed) {
+  const std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const float u = static_cast<float>(Mix(seed ^ Mix(i)) >> 40) * 0x1p-24f * limit;
+  out[i] = FromFloat<T>(i % 2 ? u : floorf(u));
+}
+
+// w [n, k], as the operator's definition has it.
+template <typename T>
+__global__ void Dequantize(MatMulNBitsPlan plan, const std::uint8_t* b, const T* scales,
+                           const void* zeros, T* w) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= plan.n * plan.k) return;
+  const std::int64_t n = i / plan.k, k = i % plan.k;
+  const std::int64_t blocks = (plan.k + plan.block_size - 1) / plan.block_size;
+  const std::int64_t block = k / plan.block_size;
+  const std::int64_t blob = plan.block_size * plan.bits / 8;
+  const auto mask = (1u << plan.bits) - 1;
+  const std::int64_t bit = k % plan.block_size * plan.bits;
+  const std::uint8_t byte = b[(n * blocks + block) * blob + bit / 8];
+  const auto code = static_cast<float>((byte >> (bit % 8)) & mask);
+  float zero = static_cast<float>(1 << (plan.bits - 1));
+  if (plan.zero_points == ZeroPoints::kPacked) {
+    const std::int64_t row_bytes = (blocks * plan.bits + 7) / 8, zero_bit = block * plan.bits;
+    const std::uint8_t packed =
+        static_cast<const std::uint8_t*>(zeros)[n * row_bytes + zero_bit / 8];
+    zero = static_cast<float>((packed >> (zero_bit % 8)) & mask);
+  } else if (plan.zero_points == ZeroPoints::kElement) {
+    zero = ToFloat(static_cast<const T*>(zeros)[n * blocks + block]);
+  }
+  w[i] = FromFloat<T>((code - zero) * ToFloat(scales[n * blocks + block]));
+}
+
+// Weights of one node: as ONNX has them, packed, and written out.
+template <typename T>
+struct Weights {
+  Weights(std::int64_t k, std::int64_t n, int bits, std::int64_t block_size, ZeroPoints kind)
+      : plan(MakePlan(k, n, bits, block_size, kind)),
+        b(n * plan.blocks() * block_size * bits / 8),
+        scales(n * plan.blocks()),
+        packed_zeros(n * ((plan.blocks() * bits + 7) / 8)),
+        element_zeros(n * plan.blocks()),
+        packed(PackedMatMulNBitsBytes(plan)),
+        w(n * k) {
+    Randomize(b.data(), b.size());
+    test::Randomize(scales.data(), scales.size(), plan.blocks());
+    Randomize(packed_zeros.data(), packed_zeros.size());
+    RandomZeros<T><<<static_cast<unsigned>((element_zeros.size() + 255) / 256), 256>>>(
+        element_zeros.data(), element_zeros.size(), static_cast<float>(1 << bits), NextSeed());
+    const void* zeros = kind == ZeroPoints::kPacked    ? static_cast<void*>(packed_zeros.data())
+                        : kind == ZeroPoints::kElement ? static_cast<void*>(element_zeros.data())
+                                                       : nullptr;
+    Dequantize<T><<<static_cast<unsigned>((n * k + 255) / 256), 256>>>(
+        plan, b.data(), scales.data(), zeros, w.data());
+    const Status status =
+        PackMatMulNBits(plan, b.data(), scales.data(), zeros, packed.data(), nullptr);
+    EXPECT_TRUE(status.ok()) << status.message;
+    EXPECT_TRUE(packed.GuardsIntact());
+  }
+
+  static MatMulNBitsPlan MakePlan(std::int64_t k, std::int64_t n, int bits, std::int64_t block_size,
+                                  ZeroPoints kind) {
+    MatMulNBitsPlan plan;
+    const Status status = MakeMatMulNBitsPlan(TypeOf<T>(), k, n, bits, block_size, kind, &plan);
+    EXPECT_TRUE(status.ok()) << status.message;
+    return plan;
+  }
+
+  MatMulNBitsArgs Args(std::int64_t m, const T* a, T* y) const {
+    MatMulNBitsArgs args;
+    args.m = m;
+    args.a = a;
+    args.a_row_stride = plan.k;
+    args.packed = packed.data();
+    args.y = y;
+    args.y_row_stride = plan.n;
+    return args;
+  }
+
+  MatMulNBitsPlan plan;
+  Buffer<std::uint8_t> b;
+  Buffer<T> scales;
+  Buffer<std::uint8_t> packed_zeros;
+  Buffer<T> element_zeros;
+  Buffer<std::uint8_t> packed;
+  Buffer<T> w;
+};
+
+template <typename T>
+class MatMulNBitsTest : public ::testing::Test {};
+using Types = ::testing::Types<float, __half, __nv_bfloat16>;
+TYPED_TEST_SUITE(MatMulNBitsTest, Types);
+
+TYPED_TEST(MatMulNBitsTest, EveryKernelGivesTheReferenceBytes) {
+  using T = TypeParam;
+  DeviceInfo device;
+  ASSERT_STATUS_OK(CurrentDevice(&device));
+  struct Shape {
+    std::int64_t n, k;
+  };
+  int kernels_run = 0;
+  for (const int bits : {2, 4, 8}) {
+    for (const std::int64_t block_size : {16, 32, 64, 128, 256}) {
+      for (const ZeroPoints kind :
+           {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kElement}) {
+        const std::vector<Shape> shapes =
+            block_size == 32
+                ? std::vector<Shape>{{64, 128}, {1000, 1024}, {72, 200}, {256, 4096}, {17, 333}}
+                : std::vector<Shape>{{136, 512}, {33, 100}};
+        for (const auto& [n, k] : shapes) {
+          const Weights<T> weights(k, n, bits, block_size, kind);
+          for (const std::int64_t m : {1, 7, 8, 16, 23, 64, 65, 130, 300}) {
+            if (block_size != 32 && m != 7 && m != 65 && m != 130) continue;
+            Buffer<T> a(m * k), bias(n), expected(m * n), y(m * n);
+            test::Randomize(a.data(), a.size(), k);
+            test::Randomize(bias.data(), bias.size(), n);
+            Buffer<float> sums(m * n);
+            ReferenceSums<T>(a.data(), weights.w.data(), sums.data(), {m, n, 0, k, k, 1, 1, k});
+            for (const bool with_bias : {false, true}) {
+              Finish<T>(sums.data(), with_bias ? bias.data() : nullptr, 0, 1, 1.0f, 1.0f, m, n,
+                        expected.data(), n);
+              MatMulNBitsArgs args = weights.Args(m, a.data(), y.data());
+              args.bias = with_bias ? bias.data() : nullptr;
+              for (const NBitsKernel& kernel : NBitsKernels()) {
+                if (!Serves(kernel, weights.plan, args, device)) continue;
+                y.Poison();
+                ASSERT_STATUS_OK(kernel.launch(weights.plan, args, device, nullptr));
+                ASSERT_CUDA(cudaDeviceSynchronize()) << kernel.name;
+                EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u)
+                    << kernel.name << " m " << m << " n " << n << " k " << k << " bits " << bits
+                    << " block " << block_size << " zeros " << static_cast<int>(kind) << " bias "
+                    << with_bias;
+                EXPECT_TRUE(y.GuardsIntact()) << kernel.name;
+                ++kernels_run;
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(kernels_run, 0);
+}
+
+TYPED_TEST(MatMulNBitsTest, RowCountPositionAndNeighbours) {
+  using T = TypeParam;
+  const bool is_float = sizeof(T) == 4;
+  const std::int64_t n = 512, k = is_float ? 512 : 4096, max_rows = is_float ? 256 : 2048;
+  for (const int bits : {4, 8}) {
+    const Weights<T> weights(k, n, bits, 32, ZeroPoints::kPacked);
+    Buffer<T> a(max_rows * k), whole(max_rows * n), y(max_rows * n), hostile(max_rows * k);
+    test::Randomize(a.data(), a.size(), k);
+    ASSERT_STATUS_OK(
+        MatMulNBits(weights.plan, weights.Args(max_rows, a.data(), whole.data()), nullptr));
+    std::vector<std::int64_t> counts;
+    for (std::int64_t m = 1; m <= 64; ++m) counts.push_back(m);
+    for (std::int64_t m = 65; m < max_rows; m += m / 3 + 1) counts.push_back(m);
+    for (const std::int64_t m : counts) {
+      for (const std::int64_t first : {std::int64_t{0}, max_rows - m, (max_rows - m) / 2 | 1}) {
+        if (first + m > max_rows) continue;
+        y.Poison();
+        ASSERT_STATUS_OK(
+            MatMulNBits(weights.plan, weights.Args(m, a.data() + first * k, y.data()), nullptr));
+        ASSERT_EQ(Differences(y.data(), n, whole.data() + first * n, n, m, n), 0u)
+            << "rows " << m << " from " << first << " bits " << bits;
+      }
+      // The same row among rows of NaN and infinity.
+      const std::int64_t row = m / 2;
+      for (std::int64_t other = 0; other < m; ++other) {
+        FillValue<<<static_cast<unsigned>((k + 255) / 256), 256>>>(hostile.data() + other * k, k,
+                                                                   other % 2 ? NAN : INFINITY);
+      }
+      cudaMemcpy(hostile.data() + row * k, a.data() + row * k, k * sizeof(T),
+                 cudaMemcpyDeviceToDevice);
+      y.Poison();
+      ASSERT_STATUS_OK(
+          MatMulNBits(weights.plan, weights.Args(m, hostile.data(), y.data()), nullptr));
+      ASSERT_EQ(Differences(y.data() + row * n, n, whole.data() + row * n, n, 1, n), 0u)
+          << "row " << row << " of " << m << " bits " << bits;
+    }
+  }
+}
+
+// Against float64 over the exact weights: dequantisation and the result are each rounded once.
+TYPED_TEST(MatMulNBitsTest, CloseToFloat64) {
+  using T = TypeParam;
+  const std::int64_t m = 33, n = 300, k = 4096;
+  const double epsilon = sizeof(T) == 4              ? 0.0
+                         : std::is_same_v<T, __half> ? std::ldexp(1.0, -11)
+                                                     : std::ldexp(1.0, -8);
+  const Weights<T> weights(k, n, 4, 32, ZeroPoints::kDefault);
+  Buffer<T> a(m * k), y(m * n);
+  test::Randomize(a.data(), a.size(), k);
+  ASSERT_STATUS_OK(MatMulNBits(weights.plan, weights.Args(m, a.data(), y.data()), nullptr));
+  const std::vector<T> host_a = a.Host(), scales = weights.scales.Host(), got = y.Host();
+  const std::vector<std::uint8_t> b = weights.b.Host();
+  double error = 0.0, norm = 0.0;
+  for (std::int64_t i = 0; i < m; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      double sum = 0.0;
+      for (std::int64_t kk = 0; kk < k; ++kk) {
+        const int code = b[(j * k + kk) / 2] >> (kk % 2 * 4) & 15;
+        sum += static_cast<double>(static_cast<float>(host_a[i * k + kk])) * (code - 8) *
+               static_cast<double>(static_cast<float>(scales[j * (k / 32) + kk / 32]));
+      }
+      const double value = static_cast<double>(static_cast<float>(got[i * n + j]));
+      error += (value - sum) * (value - sum);
+      norm += sum * sum;
+    }
+  }
+  const double relative = std::sqrt(error / norm);
+  std::printf("relative error %.2e\n", relative);
+  EXPECT_LT(relative, epsilon + 4e-5);
+}
+
+TEST(MatMulNBitsPlanTest, RefusesWhatTheOperatorDoesNotDefine) {
+  MatMulNBitsPlan plan;
+  const auto make = [&](std::int64_t bits, std::int64_t block_size) {
+    return MakeMatMulNBitsPlan(ElementType::kFloat16, 64, 64, bits, block_size,
+                               ZeroPoints::kDefault, &plan)
+        .code;
+  };
+  EXPECT_EQ(make(4, 32), StatusCode::kOk);
+  EXPECT_EQ(make(3, 32), StatusCode::kInvalidArgument);
+  EXPECT_EQ(make(4, 8), StatusCode::kInvalidArgument);
+  EXPECT_EQ(make(4, 48), StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace batch_invariant::cuda::test
+
+int main(int argc, char** argv) { return batch_invariant::cuda::test::RunTests(argc, argv); }
