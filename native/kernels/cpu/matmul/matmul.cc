@@ -75,7 +75,9 @@ class Product {
 
   int64_t items() const { return grid_.size() * args_.batch; }
   int64_t depth() const { return splits_depth_ ? kernels_.block_depth : args_.k; }
-  int64_t a_floats() const { return packs_a_ ? grid_.block_rows * std::min(depth(), args_.k) : 0; }
+  int64_t a_floats() const {
+    return packs_a_ ? grid_.block_rows * std::min(depth(), args_.k) + kASlack : 0;
+  }
   int64_t b_floats() const {
     return needs_b_scratch_
                ? (b_in_place_ ? kPanelColumns : grid_.block_columns) * std::min(depth(), args_.k)

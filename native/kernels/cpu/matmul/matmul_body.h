@@ -17,12 +17,19 @@ namespace batch_invariant::cpu::BI_SIMD {
 // A tile keeps rows * panels accumulators in registers, and needs some for b and a.
 inline constexpr int kTileRows = kVectorRegisters >= 32 ? 12 : kVectorRegisters >= 8 ? 6 : 4;
 inline constexpr int kTileAccumulators = kVectorRegisters >= 32 ? 24 : kTileRows;
+static_assert(kTileRows <= kTransposedRows);
 inline constexpr int kMostPanels = kVectorRegisters >= 32 ? 8 : 4;
 constexpr int TilePanels(int rows) {
   const int fitting = kTileAccumulators / rows;
   const int panels = fitting < 1 ? 1 : fitting;
   return panels < kMostPanels ? panels : kMostPanels;
 }
+
+// A single tile streams through b and fetches this many rows ahead; with several, the last one
+// fetches the next panels while it has the current ones in the cache.
+// Fewer rows read many panels side by side, which the processor's own prefetching serves better.
+inline constexpr int64_t kRowsAhead = 32;
+inline constexpr int kFetchingRows = 4;
 
 // Rows are spread evenly over the tiles, so that none is left with a single row.
 struct TileRows {
@@ -54,8 +61,8 @@ BI_INLINE F32x16 Finish(const MatMulBlock& block, F32x16 acc, int64_t row, int64
 }
 
 template <int kRows, int kPanels, bool kPackedA, bool kPackedB>
-static void Tile(const MatMulBlock& block, const float* a, const float* b, int64_t row,
-                 int64_t column) {
+static void Tile(const MatMulBlock& block, const float* a, const float* b, int64_t ahead,
+                 int64_t row, int64_t column) {
   const int64_t a_row_stride = kPackedA ? 1 : block.a_row_stride;
   constexpr int64_t kAColumnStride = kPackedA ? kRows : 1;
   const int64_t b_row_stride = kPackedB ? kPanelColumns : block.b_row_stride;
@@ -80,7 +87,10 @@ static void Tile(const MatMulBlock& block, const float* a, const float* b, int64
   for (; a != a_end; a += kAColumnStride, b += b_row_stride) {
     F32x16 b_row[kPanels];
     BI_UNROLL
-    for (int p = 0; p < kPanels; ++p) b_row[p] = Load(b + p * b_panel_stride);
+    for (int p = 0; p < kPanels; ++p) {
+      b_row[p] = Load(b + p * b_panel_stride);
+      if constexpr (kRows >= kFetchingRows) Prefetch(b + p * b_panel_stride + ahead);
+    }
     BI_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const F32x16 a_value = Splat(a[r * a_row_stride]);
@@ -107,7 +117,8 @@ static void Tile(const MatMulBlock& block, const float* a, const float* b, int64
   }
 }
 
-using TileFunction = void (*)(const MatMulBlock&, const float*, const float*, int64_t, int64_t);
+using TileFunction = void (*)(const MatMulBlock&, const float*, const float*, int64_t, int64_t,
+                              int64_t);
 
 // By rows of the tile (first entry: one row). `wide` takes TilePanels(rows) panels, `narrow` one,
 // and `uneven` as many as its neighbours of one row more.
@@ -151,7 +162,12 @@ static void Tiles(const MatMulBlock& block) {
       const TileFunction* by_rows = !wide              ? functions.narrow
                                     : rows < most_rows ? functions.uneven
                                                        : functions.wide;
-      by_rows[rows - 1](block, a, b, row, column);
+      const bool last_tile = tile + 1 == split.tiles;
+      const int64_t ahead = split.tiles == 1
+                                ? kRowsAhead * (kPackedB ? kPanelColumns : block.b_row_stride)
+                            : last_tile ? panels_at_once * block.b_panel_stride
+                                        : 0;
+      by_rows[rows - 1](block, a, b, ahead, row, column);
       row += rows;
     }
     column += kPanelColumns * (wide ? panels_at_once : 1);
@@ -175,9 +191,21 @@ static void PackA(int64_t rows, int64_t depth, const float* a, int64_t row_strid
   const TileRows split = SplitRows(rows);
   for (int64_t tile = 0; tile < split.tiles; ++tile) {
     const int64_t count = split.each + (tile < split.larger ? 1 : 0);
-    for (int64_t r = 0; r < count; ++r) {
-      const float* from = a + r * row_stride;
-      for (int64_t k = 0; k < depth; ++k) packed[k * count + r] = from[k * column_stride];
+    int64_t k = 0;
+    if (column_stride == 1) {
+      for (; k + 16 <= depth; k += 16) {
+        F32x16 square[kTransposedRows];
+        for (int r = 0; r < kTransposedRows; ++r) {
+          square[r] = r < count ? Load(a + r * row_stride + k) : ZeroF32();
+        }
+        // What it writes beyond the tile is overwritten by the next one or falls into kASlack.
+        StoreTransposed(square, static_cast<int>(count), packed + k * count);
+      }
+    }
+    for (; k < depth; ++k) {
+      for (int64_t r = 0; r < count; ++r) {
+        packed[k * count + r] = a[r * row_stride + k * column_stride];
+      }
     }
     a += count * row_stride;
     packed += count * depth;

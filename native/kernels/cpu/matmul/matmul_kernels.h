@@ -11,6 +11,7 @@
 namespace batch_invariant::cpu {
 
 inline constexpr int64_t kPanelColumns = 16;
+inline constexpr int64_t kASlack = 16;
 
 // Rows [0, rows), columns [0, columns) and terms [0, depth) of one product. The accumulators of a
 // block that is not the first along K start from y, those of one that is not the last end there.
@@ -49,7 +50,7 @@ struct MatMulKernels {
   int64_t block_depth;  // terms for which the panels in use stay in the first-level cache
   int (*panels_at_once)(int64_t rows);  // of a block with so many rows
 
-  // rows * depth floats, in tiles of rows.
+  // rows * depth floats, in tiles of rows; it may write kASlack more.
   void (*pack_a)(int64_t rows, int64_t depth, const float* a, int64_t row_stride,
                  int64_t column_stride, float* packed);
 

@@ -174,7 +174,7 @@ Status MultiplyRows(const Call& call) {
   const int64_t items = row_blocks * column_blocks;
   const int64_t slots = std::min<int64_t>(items, std::max(threads, 1));
   const int64_t b_floats = panels * kPanelColumns * depth;
-  const int64_t slot_floats = b_floats + (packs_a ? RoundUp(block_rows * depth, 16) : 0);
+  const int64_t slot_floats = b_floats + (packs_a ? RoundUp(block_rows * depth + kASlack, 16) : 0);
   uint8_t* scratch = nullptr;
   BATCH_INVARIANT_RETURN_IF_ERROR(AllocateScratch(
       call.context, slots * slot_floats * static_cast<int64_t>(sizeof(float)), &scratch));

@@ -13,6 +13,7 @@ namespace batch_invariant::cpu::avx2 {
 
 inline constexpr InstructionSet kInstructionSet = InstructionSet::kAvx2;
 inline constexpr int kVectorRegisters = 8;  // of sixteen lanes
+inline constexpr int kTransposedRows = 8;
 
 struct F32x16 {
   __m256 lo, hi;
@@ -249,6 +250,18 @@ BI_INLINE void Transpose(F32x16 (&rows)[16]) {
   for (int i = 0; i < 8; ++i) {
     rows[i] = {quarter[0][i], quarter[2][i]};
     rows[i + 8] = {quarter[1][i], quarter[3][i]};
+  }
+}
+
+BI_INLINE void StoreTransposed(const F32x16 (&rows)[kTransposedRows], int count, float* out) {
+  __m256 half[2][8];
+  for (int i = 0; i < 8; ++i) {
+    half[0][i] = rows[i].lo;
+    half[1][i] = rows[i].hi;
+  }
+  for (int h = 0; h < 2; ++h) {
+    Transpose8(half[h]);
+    for (int i = 0; i < 8; ++i) _mm256_storeu_ps(out + (8 * h + i) * count, half[h][i]);
   }
 }
 

@@ -13,6 +13,7 @@ namespace batch_invariant::cpu::avx512 {
 
 inline constexpr InstructionSet kInstructionSet = InstructionSet::kAvx512;
 inline constexpr int kVectorRegisters = 32;  // of sixteen lanes
+inline constexpr int kTransposedRows = 16;
 
 struct F32x16 {
   __m512 v;
@@ -170,6 +171,13 @@ BI_INLINE void Transpose(F32x16 (&rows)[16]) {
     rows[8 + c].v = _mm512_shuffle_f32x4(top_even, bottom_even, 0xdd);
     rows[12 + c].v = _mm512_shuffle_f32x4(top_odd, bottom_odd, 0xdd);
   }
+}
+
+BI_INLINE void StoreTransposed(const F32x16 (&rows)[kTransposedRows], int count, float* out) {
+  F32x16 square[16];
+  for (int i = 0; i < 16; ++i) square[i] = rows[i];
+  Transpose(square);
+  for (int i = 0; i < 16; ++i) Store(out + i * count, square[i]);
 }
 
 BI_INLINE void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

@@ -13,6 +13,7 @@ namespace batch_invariant::cpu::neon {
 
 inline constexpr InstructionSet kInstructionSet = InstructionSet::kNeon;
 inline constexpr int kVectorRegisters = 8;  // of sixteen lanes
+inline constexpr int kTransposedRows = 8;
 
 struct F32x16 {
   float32x4_t v[4];
@@ -241,6 +242,25 @@ BI_INLINE void Transpose(F32x16 (&rows)[16]) {
     }
   }
   for (int i = 0; i < 16; ++i) rows[i] = result[i];
+}
+
+BI_INLINE void StoreTransposed(const F32x16 (&rows)[kTransposedRows], int count, float* out) {
+  for (int j = 0; j < 4; ++j) {
+    float32x4_t columns[2][4];
+    for (int i = 0; i < 2; ++i) {
+      const float32x4x2_t even = vtrnq_f32(rows[4 * i].v[j], rows[4 * i + 1].v[j]);
+      const float32x4x2_t odd = vtrnq_f32(rows[4 * i + 2].v[j], rows[4 * i + 3].v[j]);
+      for (int half = 0; half < 2; ++half) {
+        columns[i][half] = vcombine_f32(vget_low_f32(even.val[half]), vget_low_f32(odd.val[half]));
+        columns[i][half + 2] =
+            vcombine_f32(vget_high_f32(even.val[half]), vget_high_f32(odd.val[half]));
+      }
+    }
+    for (int i = 0; i < 4; ++i) {
+      vst1q_f32(out + (4 * j + i) * count, columns[0][i]);
+      vst1q_f32(out + (4 * j + i) * count + 4, columns[1][i]);
+    }
+  }
 }
 
 BI_INLINE void Prefetch(const void* p) {

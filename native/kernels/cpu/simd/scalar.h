@@ -14,6 +14,7 @@ namespace batch_invariant::cpu::scalar {
 
 inline constexpr InstructionSet kInstructionSet = InstructionSet::kScalar;
 inline constexpr int kVectorRegisters = 4;  // of sixteen lanes
+inline constexpr int kTransposedRows = 16;
 
 struct F32x16 {
   float v[16];
@@ -278,6 +279,12 @@ BI_INLINE void Transpose(F32x16 (&rows)[16]) {
       rows[i].v[j] = rows[j].v[i];
       rows[j].v[i] = x;
     }
+  }
+}
+
+BI_INLINE void StoreTransposed(const F32x16 (&rows)[kTransposedRows], int count, float* out) {
+  for (int i = 0; i < 16; ++i) {
+    for (int r = 0; r < kTransposedRows; ++r) out[i * count + r] = rows[r].v[i];
   }
 }
 

@@ -21,6 +21,9 @@
 //   LoadPartial       lanes from `count` on are 0 and not read; StorePartial does not write them
 //   LoadF16, LoadBf16 exact; StoreF16 and StoreBf16 round to nearest, ties to even
 //   Transpose(rows)   sixteen vectors as a 16 by 16 matrix
+//   StoreTransposed(rows, count, out)
+//                     lane i of row r to out[i * count + r] for r < count <= kTransposedRows; i
+//                     ascends, and each step writes kTransposedRows floats
 //
 // Exact integer dot products, bytes taken four at a time from each 32-bit lane:
 //   DotAddU4(sum, u, s)  sum += u[4i..] . s[4i..] for u of 0..15 and s of -127..127; at most
