@@ -1,0 +1,156 @@
+using System.CommandLine;
+using Google.Protobuf;
+using Microsoft.ML.OnnxRuntime;
+using OrtBatchInvariant.Gpu.Models;
+using OrtBatchInvariant.Gpu.Records;
+using OrtBatchInvariant.Models.Onnx;
+using OrtBatchInvariant.Verification;
+using OrtBatchInvariant.Verification.Device;
+using OrtBatchInvariant.Verification.Hosting;
+using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
+
+namespace OrtBatchInvariant.Gpu.Commands;
+
+/// <summary>`bad-input`: what cannot be done is refused with one sentence, and what could be done before still can be.</summary>
+internal static class BadInputCommand
+{
+    public static Command Create()
+    {
+        var command = new Command("bad-input", "Check that missing devices, exhausted memory and unserved types each give one sentence.");
+        var common = new CommonOptions(command);
+        command.SetAction(parsed => Run(common.Read(parsed)));
+        return command;
+    }
+
+    private static int Run(CommonValues values)
+    {
+        var report = new CheckReport("bad-input", values.JsonFile);
+        TestModel model = values.Models[0];
+        ModelFolder folder = model.Make(values.ModelsFolder);
+
+        Refused(report, "no such GPU", "GPU", () => DecoderModel.Open(folder, new DecoderModelOptions { DeviceId = 1000 }).Dispose());
+        Refused(report, "type that is not served", "MatMul", () => OpenDouble(values));
+        Refused(report, "more tokens than the KV buffer holds", "KV buffer", () =>
+        {
+            using DecoderModel decoder = DecoderModel.Open(folder, values.Options(KernelSet.BatchInvariant));
+            using var batch = new DecoderBatch(decoder, 1, 8);
+            batch.Append([[.. Enumerable.Range(1, 9)]]).Dispose();
+        });
+        if (values.DeviceId is not null)
+        {
+            ExhaustMemory(report, folder, values);
+        }
+
+        return report.Finish();
+    }
+
+    // The device's memory is filled up, then a longer prompt than any before needs some.
+    private static void ExhaustMemory(CheckReport report, ModelFolder folder, CommonValues values)
+    {
+        using DecoderModel decoder = DecoderModel.Open(folder, values.Options(KernelSet.BatchInvariant));
+        byte[] before = Logits(decoder);
+        using (var hog = new MemoryHog(decoder))
+        {
+            Refused(report, "KV buffers larger than the GPU's memory", "memory", () => new DecoderBatch(decoder, 64, decoder.Shape.ContextLength).Dispose());
+            hog.LeaveLittle();
+            Refused(report, "a run for which the GPU has no memory left", "memory", () => hog.Batch.AppendUnread(hog.Prompts));
+        }
+
+        byte[] after = Logits(decoder);
+        report.Add("the session goes on after exhausted memory", before.AsSpan().SequenceEqual(after), $"{before.Length} bytes of logits compared");
+    }
+
+    private static byte[] Logits(DecoderModel decoder)
+    {
+        using var batch = new DecoderBatch(decoder, 1, 16, poisons: true);
+        using BatchLogits logits = batch.Append([[3, 1, 4, 1, 5]]);
+        return logits.Bytes(0, 4).ToArray();
+    }
+
+    private static void OpenDouble(CommonValues values)
+    {
+        Directory.CreateDirectory(values.ModelsFolder);
+        string path = Path.Combine(values.ModelsFolder, "double.onnx");
+        File.WriteAllBytes(path, DoubleMatMul().ToByteArray());
+        using var options = new SessionOptions();
+        options.AppendBatchInvariant(new BatchInvariantOptions { DeviceId = values.DeviceId });
+        using var session = new InferenceSession(path, options);
+    }
+
+    private static ModelProto DoubleMatMul()
+    {
+        var graph = new GraphProto { Name = "double" };
+        foreach (string name in (string[])["a", "b", "y"])
+        {
+            var shape = new TensorShapeProto { Dim = { new TensorShapeProto.Types.Dimension { DimValue = 4 }, new TensorShapeProto.Types.Dimension { DimValue = 4 } } };
+            var type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)DataType.Double, Shape = shape } };
+            (name == "y" ? graph.Output : graph.Input).Add(new ValueInfoProto { Name = name, Type = type });
+        }
+
+        graph.Node.Add(new NodeProto { Name = "product", OpType = "MatMul", Input = { "a", "b" }, Output = { "y" } });
+        return new ModelProto { IrVersion = 10, Graph = graph, OpsetImport = { new OperatorSetIdProto { Domain = "", Version = 21 } } };
+    }
+
+    private static void Refused(CheckReport report, string name, string mentions, Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (Exception exception) when (exception is VerificationException or BatchInvariantException or OnnxRuntimeException)
+        {
+            string message = exception.Message.ReplaceLineEndings(" ").Trim();
+            report.Add(name, message.Contains(mentions, StringComparison.OrdinalIgnoreCase), message);
+            return;
+        }
+
+        report.Add(name, false, "it was accepted");
+    }
+
+    /// <summary>Takes all memory of the device but a little.</summary>
+    private sealed class MemoryHog : IDisposable
+    {
+        private const int Rows = 48;
+        private readonly DecoderModel _decoder;
+        private readonly List<DecoderBatch> _taken = [];
+
+        public MemoryHog(DecoderModel decoder)
+        {
+            _decoder = decoder;
+            int tokens = decoder.Shape.ContextLength / 2;
+            Batch = new DecoderBatch(decoder, Rows, tokens);
+            var random = new Random(1);
+            Prompts = [.. Enumerable.Range(0, Rows).Select(_ => Enumerable.Range(0, tokens).Select(_ => random.Next(decoder.Shape.VocabularySize)).ToArray())];
+            Fill(64);
+        }
+
+        public DecoderBatch Batch { get; }
+
+        public int[][] Prompts { get; }
+
+        public void LeaveLittle() => Fill(1);
+
+        public void Dispose()
+        {
+            foreach (DecoderBatch batch in _taken.Append(Batch))
+            {
+                batch.Dispose();
+            }
+        }
+
+        private void Fill(int rows)
+        {
+            try
+            {
+                while (true)
+                {
+                    _taken.Add(new DecoderBatch(_decoder, rows, _decoder.Shape.ContextLength));
+                }
+            }
+            catch (VerificationException)
+            {
+                // That was all there was.
+            }
+        }
+    }
+}

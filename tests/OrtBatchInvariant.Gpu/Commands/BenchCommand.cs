@@ -1,0 +1,147 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json;
+using Microsoft.ML.OnnxRuntime;
+using OrtBatchInvariant.Gpu.Models;
+using OrtBatchInvariant.Gpu.Records;
+using OrtBatchInvariant.Models.Export;
+using OrtBatchInvariant.Verification;
+using OrtBatchInvariant.Verification.Device;
+using OrtBatchInvariant.Verification.Files;
+using OrtBatchInvariant.Verification.Hosting;
+
+namespace OrtBatchInvariant.Gpu.Commands;
+
+/// <summary>`bench`: decode steps and prefills of a decoder of real shape with random weights, ours and stock in turn.</summary>
+internal static class BenchCommand
+{
+    private const int Past = 1024;
+    private const int Rounds = 5;
+
+    // A copy on an H200 reaches this, reading and writing together, in bytes per microsecond.
+    private const double Bandwidth = 4.28e6;
+
+    // bf16 products of 8192^3 on an H200, in operations per microsecond.
+    private const double Throughput = 790e6;
+
+    public static Command Create()
+    {
+        var command = new Command("bench", "Measure decode steps and prefills of a Llama-3-8B shaped decoder with random weights.");
+        var common = new CommonOptions(command);
+        var rows = new Option<int[]>("--rows") { Description = "Batch sizes of decode steps.", DefaultValueFactory = _ => [1, 8, 32], AllowMultipleArgumentsPerToken = true };
+        var prefill = new Option<int[]>("--prefill") { Description = "Prompt lengths of prefills.", DefaultValueFactory = _ => [1024, 2048, 8192], AllowMultipleArgumentsPerToken = true };
+        var dtypes = new Option<string[]>("--dtypes") { Description = "fp16, bf16 and int4.", DefaultValueFactory = _ => ["fp16", "int4"], AllowMultipleArgumentsPerToken = true };
+        var layers = new Option<int>("--layers") { Description = "Number of layers.", DefaultValueFactory = _ => 32 };
+        var name = new Option<string>("--name") { Description = "What to call the device.", DefaultValueFactory = _ => "" };
+        foreach (Option option in (Option[])[rows, prefill, dtypes, layers, name])
+        {
+            command.Add(option);
+        }
+
+        command.SetAction(parsed =>
+        {
+            var bench = new Bench(common.Read(parsed), parsed.GetRequiredValue(rows), parsed.GetRequiredValue(prefill), parsed.GetValue(layers));
+            foreach (string dtype in parsed.GetRequiredValue(dtypes))
+            {
+                bench.Run(dtype);
+            }
+
+            return bench.Finish(parsed.GetRequiredValue(name), string.Join(' ', parsed.Tokens.Select(token => token.Value)));
+        });
+        return command;
+    }
+
+    private sealed class Bench(CommonValues values, int[] rowCounts, int[] prefills, int layers)
+    {
+        private readonly List<BenchmarkRow> _rows = [];
+
+        public void Run(string dtype)
+        {
+            var options = new ExportOptions
+            {
+                Target = values.DeviceId is null ? ExportTarget.Cpu : ExportTarget.Cuda,
+                AccuracyLevel = 0,
+                Precision = dtype switch
+                {
+                    "fp16" => ExportPrecision.Fp16,
+                    "bf16" => ExportPrecision.Bf16,
+                    "int4" => ExportPrecision.Int4,
+                    "fp32" => ExportPrecision.Fp32,
+                    _ => throw new VerificationException($"--dtypes holds '{dtype}': use fp16, bf16 or int4."),
+                },
+            };
+            HfConfig shape = KnownShapes.Get("llama3-8b") with { LayerCount = layers, ContextLength = 16384 };
+            if (values.IsQuick)
+            {
+                shape = shape with { HiddenSize = 512, IntermediateSize = 1024, HeadCount = 4, KeyValueHeadCount = 2, VocabularySize = 4096 };
+            }
+
+            string name = values.IsQuick ? "small" : "llama3-8b-shaped";
+            ModelFolder folder = RepeatedLayers.Make(values.ModelsFolder, $"bench-{name}-{layers}-{dtype}-{options.Target}", shape, options);
+            bool hasGraphs = values.DeviceId is not null;
+            using DecoderModel ours = DecoderModel.Open(folder, values.Options(KernelSet.BatchInvariant) with { EnableCudaGraph = hasGraphs });
+            using DecoderModel? stock = values.Stock ? DecoderModel.Open(folder, values.Options(KernelSet.Stock) with { EnableCudaGraph = hasGraphs }) : null;
+
+            double parameters = (((long)shape.HiddenSize * shape.HeadSize * ((2 * shape.HeadCount) + (2 * shape.KeyValueHeadCount))) + (3L * shape.HiddenSize * shape.IntermediateSize)) * (double)layers
+                + ((double)shape.HiddenSize * shape.VocabularySize);
+            double weightBytes = parameters * (dtype == "int4" ? 0.5 + (2.0 / 32) : 2);
+            double cacheBytes = 2.0 * layers * shape.KeyValueHeadCount * shape.HeadSize * 2;
+            foreach (int rows in rowCounts)
+            {
+                double floor = Math.Max((weightBytes + (rows * cacheBytes * Past)) / Bandwidth, 2 * parameters * rows / Throughput);
+                Measure(
+                    name, "decode step", $"{layers} layers, {Past} past, CUDA graph", dtype, rows, rows, floor, stock, ours, warmUp: 6, each: values.IsQuick ? 2 : 12,
+                    model => DecoderTiming.DecodeStep(model, rows, Past));
+            }
+
+            foreach (int tokens in prefills)
+            {
+                double attention = 2.0 * layers * shape.HeadCount * shape.HeadSize * tokens * tokens;
+                double floor = Math.Max(weightBytes / Bandwidth, ((2 * parameters * tokens) + attention) / Throughput);
+                Measure(
+                    name, "prefill", $"{layers} layers, {tokens} tokens", dtype, 1, tokens, floor, stock, ours, warmUp: 1, each: 1,
+                    model => DecoderTiming.Prefill(model, 1, tokens));
+            }
+        }
+
+        public int Finish(string device, string command)
+        {
+            if (values.JsonFile is { } file)
+            {
+                var record = new BenchmarkRecord(
+                    device, DateTime.UtcNow.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture), $"ortbi-gpu {command}",
+                    Environment.GetEnvironmentVariable("ORTBI_COMMIT") ?? "", OrtEnv.Instance().GetVersionString(), _rows);
+                AtomicText.Write(file, JsonSerializer.Serialize(record, RecordContext.Default.BenchmarkRecord) + "\n");
+            }
+
+            return _rows.Count > 0 ? 0 : 1;
+        }
+
+        private void Measure(
+            string subject, string op, string shape, string dtype, int rows, int tokens, double floor, DecoderModel? stock, DecoderModel ours, int warmUp, int each,
+            Func<DecoderModel, TimedRun> open)
+        {
+            using TimedRun? peer = stock is null ? null : open(stock);
+            using TimedRun run = open(ours);
+            peer?.WarmUp(warmUp);
+            run.WarmUp(warmUp);
+            for (int round = 0; round < Rounds; round++)
+            {
+                peer?.Measure(each);
+                run.Measure(each);
+            }
+
+            double microseconds = run.Microseconds;
+            double? peerMicroseconds = peer?.Microseconds;
+            var row = new BenchmarkRow(
+                subject, op, shape, dtype, rows, peer is null ? "" : $"ONNX Runtime {OrtEnv.Instance().GetVersionString()} {(values.DeviceId is null ? "CPU" : "CUDA")}",
+                Round(peerMicroseconds), Math.Round(microseconds, 1), Math.Round(floor, 1), Round(tokens * 1e6 / peerMicroseconds), Math.Round(tokens * 1e6 / microseconds, 1),
+                peerMicroseconds is { } other ? Math.Round(other / microseconds, 3) : null);
+            _rows.Add(row);
+            Console.WriteLine(FormattableString.Invariant(
+                $"{op} {dtype} {shape}, {rows} rows: {row.Microseconds / 1000:F3} ms, {row.TokensPerSecond:N0} tokens/s; stock {row.PeerMicroseconds / 1000:F3} ms; ratio {row.Ratio:F2}; floor {row.FloorMicroseconds / 1000:F3} ms"));
+        }
+
+        private static double? Round(double? value) => value is { } number ? Math.Round(number, 1) : null;
+    }
+}

@@ -1,0 +1,71 @@
+using System.CommandLine;
+using OrtBatchInvariant.Gpu.Models;
+using OrtBatchInvariant.Gpu.Records;
+using OrtBatchInvariant.Verification;
+using OrtBatchInvariant.Verification.Device;
+using OrtBatchInvariant.Verification.Hosting;
+
+namespace OrtBatchInvariant.Gpu.Commands;
+
+/// <summary>`invariance`: the bytes of whole models' logits along every axis of the promise.</summary>
+internal static class InvarianceCommand
+{
+    public static Command Create()
+    {
+        var command = new Command("invariance", "Compare the bytes of logits across batches, padding, chunks, steps, KV buffers, graphs and threads.");
+        var common = new CommonOptions(command);
+        var only = new Option<string?>("--only") { Description = "Only models whose name contains TEXT.", HelpName = "TEXT" };
+        var maxRows = new Option<int>("--max-rows") { Description = "The largest batch.", DefaultValueFactory = _ => 64 };
+        command.Add(only);
+        command.Add(maxRows);
+        command.SetAction(parsed => Run(common.Read(parsed), parsed.GetValue(only), parsed.GetValue(maxRows)));
+        return command;
+    }
+
+    private static int Run(CommonValues values, string? only, int maxRows)
+    {
+        var report = new CheckReport("invariance", values.JsonFile);
+        bool stockVaries = false;
+        foreach (TestModel model in values.Models.Where(model => only is null || model.Name.Contains(only, StringComparison.OrdinalIgnoreCase)))
+        {
+            ModelFolder folder = model.Make(values.ModelsFolder);
+            var options = new DeviceInvarianceOptions { IsQuick = values.IsQuick, MaxRows = maxRows, HostileTokens = model.HostileTokens, Seed = Random.Shared.Next() };
+            foreach (KernelSet kernels in values.Kernels)
+            {
+                stockVaries |= Check(report, values, model, folder, kernels, options) && kernels == KernelSet.Stock;
+            }
+        }
+
+        if (values.Stock)
+        {
+            report.Add("stock kernels vary", stockVaries, "the axes can fail");
+        }
+
+        return report.Finish();
+    }
+
+    // Whether a logit differed.
+    private static bool Check(
+        CheckReport report, CommonValues values, TestModel model, ModelFolder folder, KernelSet kernels, DeviceInvarianceOptions options)
+    {
+        bool differed = false;
+        try
+        {
+            using DecoderModel decoder = DecoderModel.Open(folder, values.Options(kernels));
+            using DecoderModel? graphDecoder = values.DeviceId is null
+                ? null
+                : DecoderModel.Open(folder, values.Options(kernels) with { EnableCudaGraph = true });
+            DeviceInvariance.Run(decoder, graphDecoder, options, axis =>
+            {
+                differed |= axis.ElementsDifferent > 0;
+                report.AddAxis(model.Name, CommonValues.Name(kernels), axis, mustHold: kernels == KernelSet.BatchInvariant);
+            });
+        }
+        catch (VerificationException exception)
+        {
+            report.Add($"{model.Name}, {CommonValues.Name(kernels)}", kernels == KernelSet.Stock, exception.Message);
+        }
+
+        return differed;
+    }
+}

@@ -1,0 +1,74 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+using Microsoft.ML.OnnxRuntime;
+using OrtBatchInvariant.Verification.Device;
+using OrtBatchInvariant.Verification.Files;
+
+namespace OrtBatchInvariant.Gpu.Records;
+
+/// <summary>What a command found: a line on the console for each check, and the same as JSON.</summary>
+internal sealed class CheckReport
+{
+    private readonly string _subject;
+    private readonly string? _jsonFile;
+    private readonly Stopwatch _clock = Stopwatch.StartNew();
+    private readonly List<Check> _checks = [];
+
+    public CheckReport(string subject, string? jsonFile)
+    {
+        _subject = subject;
+        _jsonFile = jsonFile;
+        if (jsonFile is not null)
+        {
+            AtomicText.CheckTarget(jsonFile);
+        }
+    }
+
+    public void Add(string name, bool passed, string detail) => Add(new Check(name, passed, detail));
+
+    public void AddAxis(string model, string kernels, DeviceAxisResult axis, bool mustHold)
+    {
+        string outcome = axis.NotRun is null ? "" : $"; stopped: {axis.NotRun}";
+        Add(new Check(
+            $"{model}, {kernels}: {axis.Name}", axis.IsInvariant || !mustHold,
+            $"{Number(axis.ElementsDifferent)} of {Number(axis.ElementsCompared)} logits differ in {axis.Runs} batches ({axis.Values}){outcome}")
+        {
+            Model = model, Kernels = kernels, Axis = axis.Name, ElementsCompared = axis.ElementsCompared, ElementsDifferent = axis.ElementsDifferent,
+        });
+    }
+
+    public void AddCompletions(string model, string kernels, DeviceCompletionsResult result, bool mustHold) => Add(new Check(
+        $"{model}, {kernels}: completions", !mustHold || (result.UniqueLogits == 1 && result.UniqueCompletions == 1),
+        $"{Number(result.Completions)} completions in {result.Batches} batches: {result.UniqueLogits} different logits, {result.UniqueCompletions} different texts, "
+        + $"{Number(result.LogitsCompared)} logits compared, {Number((long)(result.GeneratedTokens / result.Elapsed.TotalSeconds))} tokens/s with the recording")
+    {
+        Model = model, Kernels = kernels, Axis = "completions", ElementsCompared = result.LogitsCompared,
+        Completions = result.Completions, UniqueLogits = result.UniqueLogits, UniqueCompletions = result.UniqueCompletions,
+    });
+
+    /// <summary>Writes the JSON and the last line.</summary>
+    /// <returns>The exit code.</returns>
+    public int Finish()
+    {
+        int failed = _checks.Count(check => !check.Passed);
+        if (_jsonFile is not null)
+        {
+            var record = new CheckRecord(
+                _subject, Environment.GetEnvironmentVariable("ORTBI_COMMIT") ?? "", OrtEnv.Instance().GetVersionString(), Math.Round(_clock.Elapsed.TotalSeconds, 1), _checks);
+            AtomicText.Write(_jsonFile, JsonSerializer.Serialize(record, RecordContext.Default.CheckRecord) + "\n");
+        }
+
+        Console.WriteLine(
+            $"{_subject}: {_checks.Count - failed} passed, {failed} failed, {Number(_checks.Sum(check => check.ElementsCompared ?? 0))} elements compared, {_clock.Elapsed.TotalSeconds:F1} s");
+        return failed == 0 && _checks.Count > 0 ? 0 : 1;
+    }
+
+    private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
+
+    private void Add(Check check)
+    {
+        _checks.Add(check);
+        Console.WriteLine($"{(check.Passed ? "ok    " : "FAILED")} {check.Name}: {check.Detail}");
+    }
+}
