@@ -61,6 +61,7 @@ internal static class DemoCommand
         IReadOnlyList<DemoModel> models = request.Model is { } path
             ? [Named(ModelFolder.Open(path))]
             : DemoCheckpoint.Export(cancellation);
+        OnnxRuntimeLibrary.LoadFirst();
         BatchInvariantProvider.Register();
         using var genAI = new OgaHandle();
         IReadOnlyList<DemoModelResult> results = Terminal.WithProgress(addBar => RunAll(models, request, addBar, cancellation));

@@ -48,7 +48,8 @@ internal static class InspectCommand
             throw new VerificationException($"{file}: no such model file.");
         }
 
-        using var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR };
+        OnnxRuntimeLibrary.LoadFirst();
+        using var options = new SessionOptions();
         options.AppendBatchInvariant(new BatchInvariantOptions { Strict = false });
         try
         {

@@ -6,15 +6,19 @@ namespace OrtBatchInvariant.Verification.Hosting;
 public static class OnnxRuntimeLibrary
 {
     /// <summary>
-    /// Loads it if it is not loaded. GenAI takes the copy that it finds loaded; left to its own search it can find none and end the
-    /// process.
+    /// Loads it if it is not loaded, and then logs errors alone, as GenAI does. GenAI takes the copy that it finds loaded; left to its
+    /// own search it can find none and end the process.
     /// </summary>
     /// <exception cref="VerificationException">It is missing or does not match the managed API.</exception>
     public static void LoadFirst()
     {
         try
         {
-            OrtEnv.Instance();
+            if (!OrtEnv.IsCreated)
+            {
+                var options = new EnvironmentCreationOptions { logId = "ort-batch-invariant", logLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR };
+                OrtEnv.CreateInstanceWithOptions(ref options);
+            }
         }
         catch (Exception exception) when (exception is TypeInitializationException or DllNotFoundException or EntryPointNotFoundException)
         {
