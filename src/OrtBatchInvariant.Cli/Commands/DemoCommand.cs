@@ -17,9 +17,9 @@ internal static class DemoCommand
     // The last one is long enough that its completion crosses from one block of 128 keys to the next.
     private static readonly string[] s_prompts =
     [
+        "We must not forget that peace among nations depends upon",
         "It was a dark night, the wind blew from the north, and all the ship's company",
-        "My fellow Americans, tonight I come before you to report on the state of our Union, and",
-        "The old captain looked at the sea and said to his men that the whale",
+        "The revenue from customs and internal taxes for the year",
         "Call me Ishmael. Some years ago - never mind how long precisely - having little or no money in my purse, and nothing "
             + "particular to interest me on shore, I thought I would sail about a little and see the watery part of the world. It is "
             + "a way I have of driving off the spleen, and regulating the circulation. Whenever I find myself growing grim about the "

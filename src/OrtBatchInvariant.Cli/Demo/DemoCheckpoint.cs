@@ -11,10 +11,11 @@ internal static class DemoCheckpoint
 {
     private static readonly string s_relativePath = Path.Combine("models", "demo");
 
-    private static readonly (string Title, ExportOptions Options)[] s_exports =
+    private static readonly (string Name, string Title, ExportOptions Options)[] s_exports =
     [
-        ("int4", new ExportOptions { Precision = ExportPrecision.Int4, AccuracyLevel = 0 }),
-        ("fp32", new ExportOptions { Precision = ExportPrecision.Fp32 }),
+        ("int4", "int4 weights, accuracy_level 4 (GenAI's default on CPUs)", new ExportOptions { Precision = ExportPrecision.Int4, AccuracyLevel = 4 }),
+        ("int4-fp32-activations", "int4 weights, accuracy_level 0", new ExportOptions { Precision = ExportPrecision.Int4, AccuracyLevel = 0 }),
+        ("fp32", "fp32", new ExportOptions { Precision = ExportPrecision.Fp32 }),
     ];
 
     /// <summary>The demo model in each precision.</summary>
@@ -25,7 +26,7 @@ internal static class DemoCheckpoint
         return
         [
             .. s_exports.Select(export => new DemoModel(
-                export.Title, ModelFolder.Open(Export(checkpoint, Path.Combine(cache, export.Title), export.Options, cancellation)))),
+                export.Title, ModelFolder.Open(Export(checkpoint, Path.Combine(cache, export.Name), export.Options, cancellation)))),
         ];
     }
 

@@ -24,7 +24,7 @@ public sealed record AxisContext(ModelFolder Folder, IReadOnlyList<int[]> Prompt
     /// <summary>A batch with the prompt in one row and neighbours of given lengths in the others.</summary>
     internal CompletionBatch Among(int prompt, int row, IReadOnlyList<int> neighbourLengths, Random random)
     {
-        List<CompletionRow> rows = [.. neighbourLengths.Select(length => new CompletionRow(Neighbour(length, random), null))];
+        List<CompletionRow> rows = [.. neighbourLengths.Select(length => new CompletionRow(RandomTokens.Draw(Folder, length, random), null))];
         rows.Insert(row, new CompletionRow(Prompts[prompt], prompt));
         return new CompletionBatch(rows, NewTokens);
     }
@@ -32,19 +32,4 @@ public sealed record AxisContext(ModelFolder Folder, IReadOnlyList<int[]> Prompt
     /// <summary>The random numbers of an axis for a prompt.</summary>
     internal Random Random(InvarianceAxis axis, int prompt) =>
         new(Seed ^ (prompt * 7919) ^ axis.Name.Aggregate(17, (hash, letter) => (hash * 31) + letter));
-
-    private int[] Neighbour(int length, Random random)
-    {
-        int[] tokens = new int[length];
-        for (int i = 0; i < length; i++)
-        {
-            do
-            {
-                tokens[i] = random.Next(Folder.VocabularySize);
-            }
-            while (tokens[i] == Folder.PadTokenId || Folder.EosTokenIds.Contains(tokens[i]));
-        }
-
-        return tokens;
-    }
 }

@@ -7,7 +7,7 @@ internal sealed class BatchSizeAxis : InvarianceAxis
 {
     private const int Largest = 32;
 
-    private static readonly int[] s_few = [1, 2, 3, 5, 8, 16, Largest];
+    private static readonly int[] s_few = [1, 2, 5, 16, Largest];
 
     public override string Name => "batch size";
 

@@ -73,13 +73,7 @@ public static class InvarianceExperiment
         if (!model.Folder.HasTokenizer)
         {
             var random = new Random(options.Seed);
-            return
-            [
-                .. options.Prompts.Select(_ => Enumerable.Range(0, RandomPromptTokens)
-                    .Select(_ => random.Next(model.Folder.VocabularySize))
-                    .Where(token => token != model.Folder.PadTokenId && !model.Folder.EosTokenIds.Contains(token))
-                    .ToArray()),
-            ];
+            return [.. options.Prompts.Select(_ => RandomTokens.Draw(model.Folder, RandomPromptTokens, random))];
         }
 
         return

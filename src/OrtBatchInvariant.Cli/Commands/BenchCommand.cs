@@ -1,0 +1,118 @@
+using System.CommandLine;
+using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntimeGenAI;
+using OrtBatchInvariant.Cli.Bench;
+using OrtBatchInvariant.Cli.Demo;
+using OrtBatchInvariant.Verification.Benchmarks;
+using OrtBatchInvariant.Verification.Files;
+using OrtBatchInvariant.Verification.Hosting;
+
+namespace OrtBatchInvariant.Cli.Commands;
+
+/// <summary>`ortbi bench`: what batch invariance costs, per operator and end to end.</summary>
+internal static class BenchCommand
+{
+    private sealed record Request(
+        IReadOnlyList<string> Models, IReadOnlyList<int> Batches, bool IsOpsOnly, bool IsModelsOnly, bool IsLarge, string? JsonFile, int Threads);
+
+    public static Command Create()
+    {
+        var models = new Argument<string[]>("MODEL")
+        {
+            Description = "GenAI model folders; without any, the demo model in each precision.",
+            Arity = ArgumentArity.ZeroOrMore,
+        };
+        var ops = new Option<bool>("--ops") { Description = "Operators only, no models." };
+        var noOps = new Option<bool>("--no-ops") { Description = "Models only, no operators." };
+        var large = new Option<bool>("--large") { Description = "Operators with weights of 4096 x 14336 as well." };
+        var batch = new Option<string>("--batch") { Description = "Batch sizes for models.", HelpName = "N,N,...", DefaultValueFactory = _ => "1,4,16" };
+        Option<string?> json = Arguments.JsonFile();
+        Option<int?> threads = Arguments.Threads();
+        var command = new Command("bench", "Time stock and batch-invariant kernels by turns, per operator and end to end.")
+        {
+            models, ops, noOps, large, batch, json, threads,
+        };
+        batch.Validators.Add(result =>
+        {
+            if (Batches(result.GetValueOrDefault<string>()) is null)
+            {
+                result.AddError("--batch takes numbers of 1 or more with commas between them, for example 1,4,16");
+            }
+        });
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(ops) && (result.GetValue(noOps) || result.GetValue(models) is { Length: > 0 }))
+            {
+                result.AddError("--ops excludes --no-ops and models");
+            }
+        });
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(
+            new Request(
+                parsed.GetValue(models) ?? [],
+                Batches(parsed.GetRequiredValue(batch))!,
+                parsed.GetValue(ops),
+                parsed.GetValue(noOps),
+                parsed.GetValue(large),
+                parsed.GetValue(json),
+                parsed.GetValue(threads) ?? Environment.ProcessorCount),
+            cancellation)));
+        return command;
+    }
+
+    private static int[]? Batches(string? text)
+    {
+        int[] sizes = [.. (text ?? "").Split(',').Select(size => int.TryParse(size, out int value) ? value : 0)];
+        return sizes.All(size => size > 0) ? sizes : null;
+    }
+
+    private static int Run(Request request, CancellationToken cancellation)
+    {
+        if (request.JsonFile is { } file)
+        {
+            AtomicText.CheckTarget(file);
+        }
+
+        IReadOnlyList<ModelFolder> models = request.IsOpsOnly ? []
+            : request.Models.Count > 0 ? [.. request.Models.Select(ModelFolder.Open)]
+            : [.. DemoCheckpoint.Export(cancellation).Select(model => model.Folder)];
+        OnnxRuntimeLibrary.LoadFirst();
+        BatchInvariantProvider.Register();
+        using var genAI = new OgaHandle();
+        MachinePeaks peaks = MachinePeaks.Measure(request.Threads);
+        var rows = new List<BenchmarkRow>();
+        Terminal.WithProgress(addBar =>
+        {
+            if (!request.IsModelsOnly)
+            {
+                IProgressBar bar = addBar("Operators");
+                rows.AddRange(OpBenchmark.Run(
+                    peaks,
+                    request.Threads,
+                    request.IsLarge,
+                    new DirectProgress<(int Done, int Total, string Name)>(step => bar.Set(step.Done, step.Total, step.Name)),
+                    cancellation));
+            }
+
+            foreach (ModelFolder model in models)
+            {
+                IProgressBar bar = addBar(model.Name);
+                rows.AddRange(GenerationBenchmark.Run(
+                    model,
+                    request.Threads,
+                    request.Batches,
+                    new DirectProgress<(int Done, int Total)>(step => bar.Set(step.Done, step.Total)),
+                    cancellation));
+            }
+
+            return rows;
+        });
+
+        BenchReport.Print(rows, peaks, request.Threads, Terminal.Out);
+        if (request.JsonFile is not null)
+        {
+            AtomicText.Write(request.JsonFile, BenchRecord.Write(rows, request.Threads, OrtEnv.Instance().GetVersionString()));
+        }
+
+        return ExitCode.Success;
+    }
+}

@@ -1,0 +1,48 @@
+using System.Text.Json.Serialization;
+
+namespace OrtBatchInvariant.Verification.Benchmarks;
+
+/// <summary>One measurement, ours against a peer's. The same form for every benchmark of this repository.</summary>
+public sealed record BenchmarkRow
+{
+    /// <summary>What is measured: <c>op</c> or <c>generate</c>.</summary>
+    public required string Subject { get; init; }
+
+    /// <summary>The operator, or the model.</summary>
+    public required string Op { get; init; }
+
+    /// <summary>The sizes other than the number of rows.</summary>
+    public required string Shape { get; init; }
+
+    /// <summary>The type of the weights and, where that matters, of the arithmetic.</summary>
+    public required string Dtype { get; init; }
+
+    /// <summary>The number of rows: tokens, or sequences of a batch.</summary>
+    public required int Rows { get; init; }
+
+    /// <summary>What ours is compared with.</summary>
+    public required string Peer { get; init; }
+
+    /// <summary>The peer's median time.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? PeerMicroseconds { get; init; }
+
+    /// <summary>Our median time.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Microseconds { get; init; }
+
+    /// <summary>The least time that the arithmetic and the memory traffic can take on this machine.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? FloorMicroseconds { get; init; }
+
+    /// <summary>The peer's median rate.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? PeerTokensPerSecond { get; init; }
+
+    /// <summary>Our median rate.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? TokensPerSecond { get; init; }
+
+    /// <summary>The peer's time over ours: above 1 ours is faster.</summary>
+    public required double Ratio { get; init; }
+}

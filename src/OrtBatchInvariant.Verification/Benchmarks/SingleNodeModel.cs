@@ -1,0 +1,97 @@
+using System.Runtime.InteropServices;
+using Google.Protobuf;
+using OrtBatchInvariant.Models.Onnx;
+using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
+
+namespace OrtBatchInvariant.Verification.Benchmarks;
+
+/// <summary>Builds a model of one node, with its weights inside.</summary>
+internal sealed class SingleNodeModel
+{
+    private const long OnnxOpset = 21;
+
+    private readonly GraphProto _graph = new() { Name = "graph" };
+    private readonly NodeProto _node;
+
+    public SingleNodeModel(string domain, string op)
+    {
+        _node = new NodeProto { Name = op, OpType = op, Domain = domain };
+        _graph.Node.Add(_node);
+    }
+
+    /// <param name="name">The input's name; empty to leave an optional input out.</param>
+    /// <param name="type">Its type.</param>
+    /// <param name="dims">Its shape; 0 for a dimension that differs from run to run.</param>
+    public SingleNodeModel Input(string name, DataType type = DataType.Float, params long[] dims)
+    {
+        _node.Input.Add(name);
+        if (name.Length > 0)
+        {
+            _graph.Input.Add(Value(name, type, dims));
+        }
+
+        return this;
+    }
+
+    public SingleNodeModel Weight<T>(string name, DataType type, ReadOnlySpan<T> values, params long[] dims)
+        where T : unmanaged
+    {
+        var tensor = new TensorProto { Name = name, DataType = (int)type, RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes(values)) };
+        tensor.Dims.AddRange(dims);
+        _graph.Initializer.Add(tensor);
+        _node.Input.Add(name);
+        return this;
+    }
+
+    public SingleNodeModel Output(string name, params long[] dims)
+    {
+        _node.Output.Add(name);
+        if (name.Length > 0)
+        {
+            _graph.Output.Add(Value(name, DataType.Float, dims));
+        }
+
+        return this;
+    }
+
+    public SingleNodeModel Attribute(string name, long value)
+    {
+        _node.Attribute.Add(new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Int, I = value });
+        return this;
+    }
+
+    public SingleNodeModel Attribute(string name, float value)
+    {
+        _node.Attribute.Add(new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Float, F = value });
+        return this;
+    }
+
+    public byte[] Build()
+    {
+        var model = new ModelProto { IrVersion = 10, Graph = _graph, ProducerName = "ort-batch-invariant" };
+        model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = OnnxOpset });
+        if (_node.Domain.Length > 0)
+        {
+            model.OpsetImport.Add(new OperatorSetIdProto { Domain = _node.Domain, Version = 1 });
+        }
+
+        return model.ToByteArray();
+    }
+
+    private static ValueInfoProto Value(string name, DataType type, long[] dims)
+    {
+        var shape = new TensorShapeProto();
+        for (int i = 0; i < dims.Length; i++)
+        {
+            shape.Dim.Add(dims[i] > 0
+                ? new TensorShapeProto.Types.Dimension { DimValue = dims[i] }
+                : new TensorShapeProto.Types.Dimension { DimParam = $"{name}_{i}" });
+        }
+
+        return new ValueInfoProto
+        {
+            Name = name,
+            Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)type, Shape = shape } },
+        };
+    }
+}
