@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
+#include <set>
 
 #include "ort/ep/kernel_registry.h"
 
@@ -27,6 +27,40 @@ Status ReadNumber(const std::string& key, const std::string& value, int64_t* out
   return Status::InvalidArgument("the option " + key + " is '" + value +
                                  "', use a number from 0 on");
 }
+
+// The values that lie in host memory although the session runs on a device: shapes and what is
+// computed from them. A node that reads nothing else is cheaper there than two copies. Constants
+// are wherever they are needed.
+class HostValues {
+ public:
+  bool BelongsOnHost(const Ort::ConstNode& node) const {
+    bool any = false;
+    for (const Ort::ConstValueInfo& input : node.GetInputs()) {
+      if (static_cast<const OrtValueInfo*>(input) == nullptr || input.IsConstantInitializer()) {
+        continue;
+      }
+      if (names_.count(input.GetName()) == 0) return false;
+      any = true;
+    }
+    return any;
+  }
+
+  void AddOutput(const Ort::ConstNode& node, int index) {
+    const auto outputs = node.GetOutputs();
+    if (static_cast<size_t>(index) < outputs.size()) Add(outputs[static_cast<size_t>(index)]);
+  }
+
+  void AddOutputs(const Ort::ConstNode& node) {
+    for (const Ort::ConstValueInfo& output : node.GetOutputs()) Add(output);
+  }
+
+ private:
+  void Add(const Ort::ConstValueInfo& value) {
+    if (static_cast<const OrtValueInfo*>(value) != nullptr) names_.insert(value.GetName());
+  }
+
+  std::set<std::string> names_;
+};
 
 std::string Describe(const NodeCoverage& node) {
   const std::string domain = node.domain.empty() ? "" : node.domain + ".";
@@ -136,12 +170,16 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
   const OrtEpApi& ep_api = Ort::GetEpApi();
   const OrtNode* first_varying = nullptr;
   const std::lock_guard lock(mutex_);
+  HostValues host_values;
   for (const Ort::ConstNode& node : graph.GetNodes()) {
     NodeCoverage coverage{
         node.GetName(), node.GetOperatorType(), node.GetDomain(), ServedBy::kStockVarying, "", ""};
     const GraphNodeInfo info(node);
     const OpDefinition* op = FindOp(ops_, node);
-    if (op != nullptr) {
+    if (op != nullptr && device_ != nullptr && IsInvariantByNature(node) &&
+        host_values.BelongsOnHost(node)) {
+      coverage.reason = "its inputs are in host memory";
+    } else if (op != nullptr) {
       const Status accepted = op->accept(info);
       coverage.reason = accepted.ok() ? TypeMismatch(*op, info) : accepted.message;
       if (coverage.reason.empty()) {
@@ -159,6 +197,11 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
       }
     } else {
       coverage.reason = "this op is neither served here nor known to be invariant";
+    }
+    if (coverage.served_by != ServedBy::kBatchInvariant) {
+      host_values.AddOutputs(node);
+    } else {
+      for (const int output : op->host_outputs) host_values.AddOutput(node, output);
     }
     if (coverage.served_by == ServedBy::kStockVarying && IsInvariantByNature(node)) {
       coverage.served_by = ServedBy::kStockInvariant;

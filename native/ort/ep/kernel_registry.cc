@@ -92,6 +92,7 @@ Ort::KernelRegistry MakeKernelRegistry(std::span<const OpDefinition> ops) {
     for (const auto& [input, output] : op.may_inplace) {
       builder.AddInputOutputMutableAlias(input, output);
     }
+    for (const auto& [input, output] : op.alias) builder.AddInputOutputAlias(input, output);
     for (const int input : op.host_inputs) {
       builder.SetInputMemType(static_cast<size_t>(input), OrtMemTypeCPUInput);
     }

@@ -2,6 +2,7 @@
 #include "batch_invariant/cpu/matmul_nbits.h"
 
 #include "batch_invariant/contract.h"
+#include "ort/ops/matmul_nbits_weights.h"
 #include "ort/ops/op_table.h"
 #include "ort/ops/weights.h"
 
@@ -19,10 +20,7 @@ Status MakePlan(const NodeInfo& node, cpu::MatMulNBitsPlan* plan) {
 }
 
 Status Accept(const NodeInfo& node) {
-  if (node.HasInput(4)) return Status::Unsupported("the input g_idx is not served");
-  if (node.Int("weight_prepacked", 0) != 0) {
-    return Status::Unsupported("weights that were packed ahead (weight_prepacked) are not served");
-  }
+  BATCH_INVARIANT_RETURN_IF_ERROR(AcceptMatMulNBits(node));
   cpu::MatMulNBitsPlan plan;
   return MakePlan(node, &plan);
 }
@@ -91,29 +89,8 @@ class MatMulNBitsKernel final : public OpKernel {
 
  private:
   Status CheckWeights(const Tensor& b, const Tensor& scales, const Tensor& zero_points) const {
-    const int64_t blocks = plan_.blocks();
-    const int64_t block_bytes = plan_.block_size * plan_.bits / 8;
-    if (b.Elements() != plan_.n * blocks * block_bytes) {
-      return Status::InvalidArgument("MatMulNBits: B is " + ShapeText(b.shape) + ", needed is [" +
-                                     std::to_string(plan_.n) + "," + std::to_string(blocks) + "," +
-                                     std::to_string(block_bytes) + "]");
-    }
-    // Older models hold the scales flat.
-    if (scales.Elements() != plan_.n * blocks) {
-      return Status::InvalidArgument("MatMulNBits: scales are " + ShapeText(scales.shape) +
-                                     ", needed are [" + std::to_string(plan_.n) + "," +
-                                     std::to_string(blocks) + "]");
-    }
-    if (zero_points.present) {
-      const int64_t columns =
-          plan_.zero_points == cpu::ZeroPoints::kPacked ? (blocks * plan_.bits + 7) / 8 : blocks;
-      if (zero_points.Elements() != plan_.n * columns) {
-        return Status::InvalidArgument(
-            "MatMulNBits: zero_points are " + ShapeText(zero_points.shape) + ", needed are [" +
-            std::to_string(plan_.n) + "," + std::to_string(columns) + "]");
-      }
-    }
-    return Status::Ok();
+    const MatMulNBitsShape shape{plan_.k, plan_.n, plan_.bits, plan_.block_size};
+    return CheckMatMulNBitsWeights(shape, b, scales, zero_points);
   }
 
   // Weights that are computed, or that ONNX Runtime was told not to pack ahead.

@@ -24,6 +24,9 @@ class DeviceServices {
   // The stream that a kernel without one from ONNX Runtime enqueues on.
   virtual void* Stream() = 0;
 
+  // Copies between two places of the device, or from the host; done when it returns.
+  virtual Status Copy(void* to, const void* from, size_t bytes) = 0;
+
   // Waits for everything on Stream().
   virtual Status Synchronize() = 0;
 
@@ -48,7 +51,8 @@ class OpContext {
   // An omitted optional input gives a tensor that is not present.
   Status Input(size_t index, Tensor* tensor) const;
 
-  // Trailing outputs that the node leaves out are not counted.
+  // Trailing inputs and outputs that the node leaves out are not counted.
+  size_t InputCount() const { return input_count_; }
   size_t OutputCount() const { return output_count_; }
 
   // An omitted optional output gives a tensor that is not present; its memory is uninitialised.
@@ -135,6 +139,8 @@ struct OpDefinition {
   const char* custom_name = nullptr;
   // (input, output) pairs that may share memory.
   std::vector<std::pair<int, int>> may_inplace = {};
+  // (input, output) pairs that are one buffer: the output is the input under another shape.
+  std::vector<std::pair<int, int>> alias = {};
   // Inputs that are read on the host, whatever the device.
   std::vector<int> host_inputs = {};
   // Outputs that are written on the host.
@@ -155,6 +161,12 @@ inline constexpr ElementType kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 inline constexpr ElementType kUint8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
 inline constexpr ElementType kInt32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
 inline constexpr ElementType kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+
+// Points an argument at a tensor's memory; null for an absent one.
+template <typename Element>
+void Point(Element*& pointer, const Tensor& tensor) {
+  pointer = static_cast<Element*>(tensor.data);
+}
 
 // "[2,3,64]"
 std::string ShapeText(std::span<const int64_t> shape);

@@ -131,6 +131,12 @@ Status CudaSession::EndCapture(Graph& graph) {
   return CudaStatus(cudaGraphLaunch(graph.executable, stream_), "running a captured graph");
 }
 
+Status CudaSession::Copy(void* to, const void* from, size_t bytes) {
+  BATCH_INVARIANT_RETURN_IF_ERROR(
+      CudaStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), "copying weights"));
+  return Sync();
+}
+
 Status CudaSession::Workspace(void* stream, size_t bytes, void** memory) {
   *memory = nullptr;
   if (bytes == 0) return Status::Ok();

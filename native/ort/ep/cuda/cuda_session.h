@@ -57,6 +57,7 @@ class CudaSession final : public DeviceSession, private DeviceServices {
 
   void* Stream() override { return stream_; }
   Status Synchronize() override { return Sync(); }
+  Status Copy(void* to, const void* from, size_t bytes) override;
   Status Workspace(void* stream, size_t bytes, void** memory) override;
   Status AllocateWeights(size_t bytes, void** memory) override;
   void FreeWeights(void* memory) override;

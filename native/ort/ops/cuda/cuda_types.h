@@ -3,6 +3,8 @@
 #define BATCH_INVARIANT_ORT_OPS_CUDA_CUDA_TYPES_H_
 
 #include "batch_invariant/cuda/common.h"
+#include "batch_invariant/cuda/data_type.h"
+#include "ort/ops/element_types.h"
 #include "ort/ops/op.h"
 
 namespace batch_invariant::ort {
@@ -23,6 +25,43 @@ inline cuda::ElementType CudaType(ElementType type) {
       return cuda::ElementType::kFloat32;
   }
 }
+
+// Only for the types of AllCudaTypes.
+inline cuda::DataType CudaDataType(ElementType type) {
+  switch (type) {
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
+      return cuda::DataType::kFloat16;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16:
+      return cuda::DataType::kBFloat16;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE:
+      return cuda::DataType::kFloat64;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8:
+      return cuda::DataType::kInt8;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8:
+      return cuda::DataType::kUInt8;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16:
+      return cuda::DataType::kInt16;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16:
+      return cuda::DataType::kUInt16;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
+      return cuda::DataType::kInt32;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32:
+      return cuda::DataType::kUInt32;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
+      return cuda::DataType::kInt64;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64:
+      return cuda::DataType::kUInt64;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL:
+      return cuda::DataType::kBool;
+    default:
+      return cuda::DataType::kFloat32;
+  }
+}
+
+inline std::vector<ElementType> AllCudaTypes() { return FixedSizeTypes(); }
+
+// What a node that only moves bytes is listed with.
+inline const char* CopyContract(const NodeInfo&) { return "copy.v1"; }
 
 inline cuda::Stream CudaStream(OpContext& context) {
   return static_cast<cuda::Stream>(context.Stream());

@@ -24,7 +24,6 @@ class PackedRightSide {
     if (b.shape.size() != 2 || b.Elements() == 0) return Status::Ok();
     const cuda::ElementType type = CudaType(b.type);
     const cuda::MatrixView view = View(b.data, b.shape[1], transposed_);
-    if (!cuda::GemmWeightsNeedPacking(type, view)) return Status::Ok();
     const int64_t k = b.shape[transposed_ ? 1 : 0];
     const int64_t n = b.shape[transposed_ ? 0 : 1];
     BATCH_INVARIANT_RETURN_IF_ERROR(
@@ -34,7 +33,6 @@ class PackedRightSide {
         cuda::PackGemmWeights(type, k, n, view, weights_.get(), stream));
     // The original may be freed as soon as this returns.
     BATCH_INVARIANT_RETURN_IF_ERROR(device->Synchronize());
-    view_ = cuda::PackedGemmWeights(type, k, weights_.get());
     shape_.assign(b.shape.begin(), b.shape.end());
     *packed = true;
     return Status::Ok();
@@ -42,12 +40,11 @@ class PackedRightSide {
 
   bool packed() const { return static_cast<bool>(weights_); }
   std::span<const int64_t> shape() const { return shape_; }
-  const cuda::MatrixView& view() const { return view_; }
+  const void* data() const { return weights_.get(); }
 
  private:
   bool transposed_;
   DeviceWeights weights_;
-  cuda::MatrixView view_;
   std::vector<int64_t> shape_;
 };
 
@@ -83,7 +80,8 @@ class MatMulKernel final : public OpKernel {
     args.k = shapes.k;
     args.alpha = alpha_;
     args.a = View(a.data, shapes.a_columns, shapes.transpose_a);
-    args.b = right_.packed() ? right_.view() : View(b.data, shapes.b_columns, shapes.transpose_b);
+    args.packed_b = right_.data();
+    if (!right_.packed()) args.b = View(b.data, shapes.b_columns, shapes.transpose_b);
     args.y = y.data;
     args.y_row_stride = shapes.n;
     if (shapes.is_single) return cuda::Gemm(args, CudaStream(context));
@@ -171,7 +169,8 @@ class GemmKernel final : public OpKernel {
     args.alpha = alpha_;
     args.beta = beta_;
     args.a = View(a.data, a.shape[1], transpose_a_);
-    args.b = right_.packed() ? right_.view() : View(b.data, b.shape[1], transpose_b_);
+    args.packed_b = right_.data();
+    if (!right_.packed()) args.b = View(b.data, b.shape[1], transpose_b_);
     if (c.present) args.c = {c.data, shapes.c_row_stride, shapes.c_column_stride};
     args.y = y.data;
     args.y_row_stride = shapes.n;

@@ -7,7 +7,15 @@ std::span<const OpDefinition> CudaOps() {
     auto* list = new std::vector<OpDefinition>();
     AppendCudaMemcpy(*list);
     AppendCudaGemm(*list);
+    AppendCudaMatMulNBits(*list);
+    AppendCudaNorm(*list);
+    AppendCudaSoftmax(*list);
+    AppendCudaReduce(*list);
     AppendCudaAttention(*list);
+    AppendCudaRotaryEmbedding(*list);
+    AppendCudaElementwise(*list);
+    AppendCudaGather(*list);
+    AppendCudaLayout(*list);
     return list;
   }();
   return *ops;

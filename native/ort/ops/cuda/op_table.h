@@ -10,6 +10,15 @@ namespace batch_invariant::ort {
 
 void AppendCudaMemcpy(std::vector<OpDefinition>& ops);  // MemcpyFromHost, MemcpyToHost
 void AppendCudaGemm(std::vector<OpDefinition>& ops);    // MatMul, FusedMatMul, Gemm
+void AppendCudaNorm(std::vector<OpDefinition>& ops);
+void AppendCudaSoftmax(std::vector<OpDefinition>& ops);
+void AppendCudaRotaryEmbedding(std::vector<OpDefinition>& ops);
+void AppendCudaMatMulNBits(std::vector<OpDefinition>& ops);
+void AppendCudaReduce(std::vector<OpDefinition>& ops);
+void AppendCudaElementwise(std::vector<OpDefinition>& ops);  // activations, arithmetic, Where, Cast
+void AppendCudaGather(std::vector<OpDefinition>& ops);
+void AppendCudaLayout(
+    std::vector<OpDefinition>& ops);  // Transpose, Slice, Concat, Reshape, Shape ...
 void AppendCudaAttention(std::vector<OpDefinition>& ops);
 
 }  // namespace batch_invariant::ort
