@@ -57,6 +57,17 @@ __device__ __forceinline__ void BarrierWait(std::uint32_t barrier, std::uint32_t
       : "memory");
 }
 
+// Block barrier in two halves: threads that arrive go on, threads that sync wait until all kThreads
+// have done one of the two. Its number is apart from that of __syncthreads.
+template <int kThreads>
+__device__ __forceinline__ void BlockArrive() {
+  asm volatile("barrier.cta.arrive 1, %0;\n" ::"n"(kThreads) : "memory");
+}
+template <int kThreads>
+__device__ __forceinline__ void BlockSync() {
+  asm volatile("barrier.cta.sync 1, %0;\n" ::"n"(kThreads) : "memory");
+}
+
 __device__ __forceinline__ void PrefetchTensorMap(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];\n" ::"l"(map) : "memory");
 }
@@ -117,6 +128,21 @@ __device__ __forceinline__ std::uint64_t PolicyEvictLast() {
 // Orders ordinary shared-memory writes before reads by the tensor cores or the copy engine.
 __device__ __forceinline__ void FenceProxyAsync() {
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
+
+// True in one lane of a converged warp. Unlike a test of threadIdx it tells the compiler that a
+// single lane goes on: it then issues bulk copies directly, without a loop over lanes around each
+// of them.
+__device__ __forceinline__ bool ElectLane() {
+  std::uint32_t elected;
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "elect.sync _|p, 0xffffffff;\n"
+      "selp.b32 %0, 1, 0, p;\n"
+      "}\n"
+      : "=r"(elected));
+  return elected != 0;
 }
 
 __device__ __forceinline__ std::uint32_t ClusterBlockRank() {

@@ -2,8 +2,8 @@
 //
 // Layouts: a [m, k] and b as [n, k], rows 16-byte aligned; y rows contiguous.
 // Accumulation: contract gemm.tc16. One fp32 accumulator per output, from +0, K ascending in
-//   tensor-core steps of 16 (wgmma or mma.sync); the last tile of K is filled up with zeros.
-// May vary freely: tile shape, cluster shape, stages, instruction, the order of tiles.
+//   wgmma steps of 16; the last tile of K is filled up with zeros.
+// May vary freely: tile shape, cluster shape, stages, the order of tiles.
 //
 // One producer thread keeps a ring of K tiles full with bulk tensor copies; consumer warps
 // multiply. Blocks of a cluster share operands: each fetches its share of a tile and multicasts it.
@@ -14,7 +14,6 @@
 #include <cstdint>
 
 #include "kernels/cuda/common/hopper.cuh"
-#include "kernels/cuda/common/mma.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/packed_layout.h"
@@ -22,25 +21,19 @@
 
 namespace batch_invariant::cuda {
 
-enum class Instruction { kMma, kWgmma };
-
 // kRowsA x kN outputs a block; kAtoms x 64 of K a stage; kClusterM x kClusterN blocks a cluster.
-// kWgmma: one consumer warpgroup for 64 of kM rows; kRowsA below kM: rows past it are multiplied
-//   with whatever follows in shared memory and never stored.
-// kMma: kWarpM x kWarpN outputs a consumer warp.
-template <Instruction kInstruction_, int kM_, int kN_, int kAtoms_, int kStages_,
-          int kClusterM_ = 1, int kClusterN_ = 1, int kRowsA_ = kM_, int kWarpM_ = 16,
-          int kWarpN_ = 16>
+// One consumer warpgroup for 64 of kM rows; kRowsA below kM: rows past it are multiplied with
+// whatever follows in shared memory and never stored.
+template <int kM_, int kN_, int kAtoms_, int kStages_, int kClusterM_ = 1, int kClusterN_ = 1,
+          int kRowsA_ = kM_>
 struct Sm90Shape {
-  static constexpr Instruction kInstruction = kInstruction_;
   static constexpr int kM = kM_, kN = kN_, kAtoms = kAtoms_, kStages = kStages_;
   static constexpr int kClusterM = kClusterM_, kClusterN = kClusterN_, kRowsA = kRowsA_;
-  static constexpr int kWarpM = kWarpM_, kWarpN = kWarpN_;
-  static constexpr bool kIsWgmma = kInstruction == Instruction::kWgmma;
 
-  static constexpr int kConsumerWarps = kIsWgmma ? kM / 16 : (kM / kWarpM) * (kN / kWarpN);
-  static constexpr int kProducerWarps = kIsWgmma ? 4 : 1;
+  static constexpr int kConsumerWarps = kM / 16;
+  static constexpr int kProducerWarps = 4;
   static constexpr int kThreads = 32 * (kConsumerWarps + kProducerWarps);
+  static constexpr bool kMoveRegisters = kConsumerWarps == 8;
   static constexpr int kAtomBytesA = kRowsA * 128, kAtomBytesB = kN * 128;
   static constexpr int kStageBytes = kAtoms * (kAtomBytesA + kAtomBytesB);
   // Base alignment of the 128-byte swizzle, and the two barriers of each stage.
@@ -248,10 +241,9 @@ __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int
 }
 
 template <typename T, typename Shape>
-__device__ __forceinline__ void Sm90ConsumeWgmma(const Sm90Ring<Shape>& ring,
-                                                 const Epilogue<T>& epilogue,
-                                                 const Sm90Params& params, int rank, int cluster,
-                                                 int clusters) {
+__device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
+                                            const Epilogue<T>& epilogue, const Sm90Params& params,
+                                            int rank, int cluster, int clusters) {
   const int group = threadIdx.x / 128 - 1;
   const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   RingPosition<Shape::kStages> at;
@@ -293,94 +285,6 @@ __device__ __forceinline__ void Sm90ConsumeWgmma(const Sm90Ring<Shape>& ring,
   }
 }
 
-template <typename T, typename Shape>
-__device__ __forceinline__ void Sm90ConsumeMma(const Sm90Ring<Shape>& ring,
-                                               const Epilogue<T>& epilogue,
-                                               const Sm90Params& params, int rank, int cluster,
-                                               int clusters) {
-  constexpr int kFragmentsM = Shape::kWarpM / 16, kFragmentsN = Shape::kWarpN / 16;
-  constexpr int kSubs = kTileK / 16;
-  constexpr int kWarpsM = Shape::kM / Shape::kWarpM;
-  const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
-  const int warp_row = warp % kWarpsM * Shape::kWarpM;
-  const int warp_column = warp / kWarpsM * Shape::kWarpN;
-  const int matrix = lane / 8, line = lane % 8;
-
-  // Two buffers of one K tile each: the next tile's fragments load while this one multiplies.
-  std::uint32_t a[2][kSubs][kFragmentsM][4], b[2][kSubs][kFragmentsN][4];
-  const auto load = [&](int stage, int atom, int buffer) {
-#pragma unroll
-    for (int sub = 0; sub < kSubs; ++sub) {
-#pragma unroll
-      for (int j = 0; j < kFragmentsN; ++j) {
-        const int row = warp_column + 16 * j + matrix / 2 * 8 + line;
-        LoadMatrix4(b[buffer][sub][j],
-                    ring.B(stage, atom) + SwizzledOffset(row, 2 * sub + matrix % 2));
-      }
-#pragma unroll
-      for (int i = 0; i < kFragmentsM; ++i) {
-        const int row = warp_row + 16 * i + matrix % 2 * 8 + line;
-        LoadMatrix4(a[buffer][sub][i],
-                    ring.A(stage, atom) + SwizzledOffset(row, 2 * sub + matrix / 2));
-      }
-    }
-  };
-
-  static_assert(Shape::kAtoms == 2, "the two fragment buffers alternate with the atoms of a stage");
-  RingPosition<Shape::kStages> at;
-  for (int tile = cluster; tile < params.order.count(); tile += clusters) {
-    float acc[kFragmentsM][kFragmentsN][2][4] = {};
-    const auto multiply = [&](int buffer) {
-#pragma unroll
-      for (int sub = 0; sub < kSubs; ++sub) {
-#pragma unroll
-        for (int i = 0; i < kFragmentsM; ++i) {
-#pragma unroll
-          for (int j = 0; j < kFragmentsN; ++j) {
-            const std::uint32_t(&w)[4] = b[buffer][sub][j];
-            MmaStep<T>(acc[i][j][0], a[buffer][sub][i], w[0], w[1]);
-            MmaStep<T>(acc[i][j][1], a[buffer][sub][i], w[2], w[3]);
-          }
-        }
-      }
-    };
-    if (params.steps > 0) {
-      BarrierWait(ring.Full(at.stage), at.phase);
-      load(at.stage, 0, 0);
-    }
-    for (int step = 0; step < params.steps; ++step) {
-      load(at.stage, 1, 1);
-      multiply(0);
-      const int done = at.stage;
-      at.Advance();
-      if (step + 1 < params.steps) {
-        BarrierWait(ring.Full(at.stage), at.phase);
-        load(at.stage, 0, 0);
-      }
-      multiply(1);
-      ring.Release(done, lane, rank);
-    }
-
-    int batch, m, n;
-    params.order.Locate(tile, &batch, &m, &n);
-    const int row = (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kRowsA + warp_row;
-    const int column = (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN + warp_column;
-#pragma unroll
-    for (int i = 0; i < kFragmentsM; ++i) {
-#pragma unroll
-      for (int j = 0; j < kFragmentsN; ++j) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const float(&v)[4] = acc[i][j][half];
-          const int r = row + 16 * i + lane / 4, c = column + 16 * j + 8 * half + lane % 4 * 2;
-          epilogue.StorePair(batch, r, c, v[0], v[1]);
-          epilogue.StorePair(batch, r + 8, c, v[2], v[3]);
-        }
-      }
-    }
-  }
-}
-
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
 template <typename T, typename Shape>
@@ -396,35 +300,33 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   const int rank = kClusterBlocks == 1 ? 0 : ClusterBlockRank();
   const int cluster = blockIdx.x / kClusterBlocks, clusters = gridDim.x / kClusterBlocks;
 
-  if (threadIdx.x == 0) {
-    PrefetchTensorMap(&map_a);
-    PrefetchTensorMap(&map_b);
-    for (int stage = 0; stage < Shape::kStages; ++stage) {
-      BarrierInit(ring.Full(stage), 1);
-      BarrierInit(ring.Empty(stage),
-                  (Shape::kClusterM + Shape::kClusterN - 1) * Shape::kConsumerWarps);
+  if (threadIdx.x < 32) {
+    if (ElectLane()) {
+      PrefetchTensorMap(&map_a);
+      PrefetchTensorMap(&map_b);
+      for (int stage = 0; stage < Shape::kStages; ++stage) {
+        BarrierInit(ring.Full(stage), 1);
+        BarrierInit(ring.Empty(stage),
+                    (Shape::kClusterM + Shape::kClusterN - 1) * Shape::kConsumerWarps);
+      }
+      BarrierInitFence();
     }
-    BarrierInitFence();
+    __syncwarp();
   }
-  if constexpr (kClusterBlocks > 1) {
-    ClusterSync();
-  } else {
-    __syncthreads();
-  }
+  if constexpr (kClusterBlocks > 1) ClusterSync();
 
   if (threadIdx.x < 32 * Shape::kProducerWarps) {
-    if constexpr (Shape::kIsWgmma && Shape::kConsumerWarps == 8) RegistersLower<40>();
-    if (threadIdx.x == 0) {
+    // The producer does not wait for the consumers: they only have to see the barriers.
+    BlockArrive<Shape::kThreads>();
+    if constexpr (Shape::kMoveRegisters) RegistersLower<40>();
+    if (threadIdx.x < 32 && ElectLane()) {
       Sm90Produce<Shape>(ring, &map_a, &map_b, params, rank, cluster, clusters);
     }
     __syncwarp();
   } else {
-    if constexpr (Shape::kIsWgmma) {
-      if constexpr (Shape::kConsumerWarps == 8) RegistersRaise<232>();
-      Sm90ConsumeWgmma<T, Shape>(ring, epilogue, params, rank, cluster, clusters);
-    } else {
-      Sm90ConsumeMma<T, Shape>(ring, epilogue, params, rank, cluster, clusters);
-    }
+    BlockSync<Shape::kThreads>();
+    if constexpr (Shape::kMoveRegisters) RegistersRaise<232>();
+    Sm90Consume<T, Shape>(ring, epilogue, params, rank, cluster, clusters);
     __syncwarp();
   }
   // Peers may still write into, or arrive in, this block's shared memory.

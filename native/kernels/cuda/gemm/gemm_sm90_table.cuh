@@ -1,4 +1,5 @@
-// The shapes of gemm_sm90.cuh, once; each element type and table is instantiated in a file of its own.
+// The shapes of gemm_sm90.cuh, once; each element type and table is instantiated in a file of its
+// own.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_SM90_TABLE_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_SM90_TABLE_CUH_
 
@@ -21,42 +22,39 @@ constexpr GemmKernel MakeSm90Kernel(const char* name) {
           &LaunchGemmSm90<T, Shape>};
 }
 
-// Arguments: instruction, m, n, atoms, stages, cluster m, cluster n, fetched rows, warp m, warp n.
+// Arguments of a shape: m, n, atoms, stages, cluster m, cluster n, fetched rows. A name is
+// rows x columns a block, then the cluster if it is more than one block.
+
+// Weights stream once, so a block takes few columns and keeps a deep ring. Which n leaves the
+// fewest blocks idle depends on N alone: 32 suits 4096, 48 suits 6144.
 template <typename T>
 std::span<const GemmKernel> Sm90FewRows() {
-  using enum Instruction;
   static constexpr GemmKernel kKernels[] = {
-      // Few rows: weights stream once, so a block takes few columns and keeps a deep ring.
-      MakeSm90Kernel<T, Sm90Shape<kMma, 16, 32, 2, 16>>("mma_16x32"),
-      MakeSm90Kernel<T, Sm90Shape<kMma, 16, 64, 2, 10>>("mma_16x64"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 64, 32, 2, 16, 1, 1, 16>>("wgmma_16x32"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 64, 48, 2, 12, 1, 1, 16>>("wgmma_16x48"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 64, 64, 2, 10, 1, 1, 16>>("wgmma_16x64"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 64, 32, 2, 12, 1, 1, 32>>("wgmma_32x32"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 64, 64, 2, 8, 1, 1, 32>>("wgmma_32x64"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 64, 32, 2, 8>>("wgmma_64x32"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 64, 48, 2, 7>>("wgmma_64x48"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 64, 64, 2, 6>>("wgmma_64x64"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 64, 128, 2, 4>>("wgmma_64x128"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 64, 256, 1, 5>>("wgmma_64x256"),
+      MakeSm90Kernel<T, Sm90Shape<64, 32, 2, 16, 1, 1, 16>>("wgmma_16x32"),
+      MakeSm90Kernel<T, Sm90Shape<64, 48, 2, 12, 1, 1, 16>>("wgmma_16x48"),
+      MakeSm90Kernel<T, Sm90Shape<64, 64, 2, 10, 1, 1, 16>>("wgmma_16x64"),
+      MakeSm90Kernel<T, Sm90Shape<64, 32, 2, 12, 1, 1, 32>>("wgmma_32x32"),
+      MakeSm90Kernel<T, Sm90Shape<64, 48, 2, 10, 1, 1, 32>>("wgmma_32x48"),
+      MakeSm90Kernel<T, Sm90Shape<64, 64, 2, 8, 1, 1, 32>>("wgmma_32x64"),
+      MakeSm90Kernel<T, Sm90Shape<64, 32, 2, 8>>("wgmma_64x32"),
+      MakeSm90Kernel<T, Sm90Shape<64, 48, 2, 7>>("wgmma_64x48"),
+      MakeSm90Kernel<T, Sm90Shape<64, 64, 2, 6>>("wgmma_64x64"),
+      MakeSm90Kernel<T, Sm90Shape<64, 128, 2, 4>>("wgmma_64x128"),
   };
   return kKernels;
 }
 
+// The tensor cores are the limit: the largest tile whose waves fill the chip wins.
 template <typename T>
 std::span<const GemmKernel> Sm90ManyRows() {
-  using enum Instruction;
   static constexpr GemmKernel kKernels[] = {
-      // Many rows: the tensor cores are the limit; the largest tile whose waves fill the chip wins.
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 128, 32, 1, 10>>("wgmma_128x32"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 128, 64, 1, 8>>("wgmma_128x64"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 128, 96, 1, 7>>("wgmma_128x96"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 128, 128, 1, 6>>("wgmma_128x128"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 128, 128, 1, 6, 2, 1>>("wgmma_128x128_c21"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 128, 192, 1, 5>>("wgmma_128x192"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 128, 192, 1, 5, 2, 1>>("wgmma_128x192_c21"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 128, 256, 1, 4>>("wgmma_128x256"),
-      MakeSm90Kernel<T, Sm90Shape<kWgmma, 128, 256, 1, 4, 2, 1>>("wgmma_128x256_c21"),
+      MakeSm90Kernel<T, Sm90Shape<128, 64, 1, 8>>("wgmma_128x64"),
+      MakeSm90Kernel<T, Sm90Shape<128, 96, 1, 7>>("wgmma_128x96"),
+      MakeSm90Kernel<T, Sm90Shape<128, 128, 1, 6>>("wgmma_128x128"),
+      MakeSm90Kernel<T, Sm90Shape<128, 192, 1, 5>>("wgmma_128x192"),
+      MakeSm90Kernel<T, Sm90Shape<128, 192, 1, 5, 2, 1>>("wgmma_128x192_c21"),
+      MakeSm90Kernel<T, Sm90Shape<128, 256, 1, 4>>("wgmma_128x256"),
+      MakeSm90Kernel<T, Sm90Shape<128, 256, 1, 4, 2, 1>>("wgmma_128x256_c21"),
   };
   return kKernels;
 }

@@ -1,22 +1,44 @@
 // Which kernel of the table runs. Every choice gives the same bytes; this file decides speed only,
 // which is why it may look at the row count.
+#include <algorithm>
+
 #include "kernels/cuda/matmul_nbits/nbits_kernels.h"
 
 namespace batch_invariant::cuda {
+namespace {
+
+// Relative time of an sm_90 kernel. The weights were fitted to measurements of every kernel on an
+// H200 (tests/benchmarks/gpu/NOTES.md).
+double Cost(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
+            const DeviceInfo& device) {
+  const std::int64_t blocks = CeilDiv(args.m, kernel.rows) * CeilDiv(plan.n, kernel.columns);
+  const auto waves = static_cast<double>(CeilDiv(blocks, device.multiprocessors));
+  const auto records = static_cast<double>(CeilDiv(plan.k, 128));
+  const double outputs = kernel.rows * kernel.columns / 64.0;
+  // Dequantisation of a record, all warps of a block; the chain of products; the tensor cores.
+  const double dequantise = (kernel.stored_bits == 4 ? 60.0 : 76.0) * kernel.columns / 16;
+  const double step = kernel.wgmma ? std::max({556.0, 2.4 * dequantise, 7.9 * outputs})
+                                   : std::max(267.0 * (1 + 0.3 * kernel.rows / 8),
+                                              dequantise * (1 + 0.26 * kernel.rows / 8));
+  return waves * (records * step + 8000 + 27 * outputs);
+}
+
+}  // namespace
 
 const NBitsKernel& ChooseNBitsKernel(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
                                      const DeviceInfo& device) {
-  // Time is about the waves of blocks times what a block takes: its tensor-core work, which grows
-  // with both sides, and the chain along K, which every block walks.
   const NBitsKernel* best = nullptr;
   double best_cost = 0;
   for (const NBitsKernel& kernel : NBitsKernels()) {
     if (!Serves(kernel, plan, args, device)) continue;
-    const std::int64_t blocks = CeilDiv(args.m, kernel.rows) * CeilDiv(plan.n, kernel.columns);
-    const auto waves = static_cast<double>(CeilDiv(blocks, device.multiprocessors));
-    const double generic = kernel.needs_sm90 ? 1.0 : 8.0;
-    const double cost = generic * waves * (64.0 + kernel.rows * kernel.columns / 64.0);
-    if (best == nullptr || cost < best_cost) {
+    // The kernels for any layout serve everything and come first, so any sm_90 kernel replaces
+    // them.
+    const double cost = kernel.needs_sm90
+                            ? Cost(kernel, plan, args, device)
+                            : static_cast<double>((args.m <= 16) != (kernel.rows == 16));
+    const bool better = best == nullptr || (kernel.needs_sm90 && !best->needs_sm90) ||
+                        (kernel.needs_sm90 == best->needs_sm90 && cost < best_cost);
+    if (better) {
       best = &kernel;
       best_cost = cost;
     }

@@ -123,19 +123,19 @@ __device__ __forceinline__ void LoadShared128(std::uint32_t* words, std::uint32_
 }
 
 // One record as a consumer warp sees it.
-template <typename T, int kBits>
+template <typename T, int kBits, bool kZeros>
 struct RecordReader {
   static constexpr int kWords = Dequantizer<T, kBits>::kWords;
   std::uint32_t lane_codes;  // offsets inside the record
   std::uint32_t lane_scales;
-  std::uint32_t zeros;  // offset of zeros from scales; 0: the default
+  std::uint32_t zeros;  // offset of zeros from scales
   std::uint32_t default_zeros;
   int part_shift;
 
   __device__ __forceinline__ RecordReader(const NBitsParams& p, int lane)
       : lane_codes(16 * lane),
         lane_scales(p.layout.code_bytes() + lane / 4 * 4),
-        zeros(p.layout.has_zeros ? p.layout.scale_bytes() : 0),
+        zeros(p.layout.scale_bytes()),
         default_zeros(DefaultZeros<T>(p.default_zero)),
         part_shift(p.layout.part_shift) {}
 
@@ -152,7 +152,7 @@ struct RecordReader {
                                          std::uint32_t* zero) const {
     const std::uint32_t address = record + lane_scales + ((16 * step) >> part_shift) * 32;
     *scale = LoadShared32(address);
-    *zero = zeros != 0 ? LoadShared32(address + zeros) : default_zeros;
+    *zero = kZeros ? LoadShared32(address + zeros) : default_zeros;
   }
 };
 
@@ -183,21 +183,23 @@ __device__ __forceinline__ void StoreTransposed(const Epilogue<T>& e, int row0, 
   }
 }
 
-template <typename T, int kBits, typename Shape>
+template <typename T, int kBits, bool kZeros, typename Shape>
 __device__ __forceinline__ void NBitsConsumeMma(const NBitsRing& ring, const Epilogue<T>& epilogue,
                                                 const NBitsParams& p) {
   constexpr int kBlocks = Shape::kTokens / 8;  // blocks of 8 rows of a
-  using Reader = RecordReader<T, kBits>;
+  using Reader = RecordReader<T, kBits, kZeros>;
   const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
   const Reader reader(p, lane);
   const int matrix = lane / 8, line = lane % 8;
   const std::uint32_t record_offset = Shape::kTokenBytes + warp * p.layout.record_bytes();
 
-  // Everything two steps (32 of K) need, in two buffers: one loads while the other multiplies.
+  // A granule is two steps (32 of K). What it needs is loaded one granule ahead, and its weights
+  // are dequantised one step ahead, so that neither latency adds to that of the chain of products.
   std::uint32_t b[2][kBlocks][4], scale[2][2], zero[2][2];
   std::uint32_t q[2][4 * Reader::kWords];  // by atom
-  const auto load = [&](std::uint32_t stage, int granule, int buffer) {
-    const int atom = granule / 2;
+  std::uint32_t a[2][4];
+  const auto load = [&](std::uint32_t stage, int granule) {
+    const int atom = granule / 2, buffer = granule % 2;
     if (granule % 2 == 0) reader.Codes(stage + record_offset, atom, q[atom]);
 #pragma unroll
     for (int s = 0; s < 2; ++s) {
@@ -209,36 +211,38 @@ __device__ __forceinline__ void NBitsConsumeMma(const NBitsRing& ring, const Epi
       LoadMatrix4(b[buffer][i], tokens + SwizzledOffset(8 * i + line, granule % 2 * 4 + matrix));
     }
   };
+  const auto dequantize = [&](int step) {
+    const int buffer = step / 2 % 2;
+    Dequantizer<T, kBits> dequantizer;
+    dequantizer.Set(scale[buffer][step % 2], zero[buffer][step % 2]);
+    dequantizer.Step(q[step / 4] + step % 4 * Reader::kWords, a[step % 2]);
+  };
 
   NBitsPosition at;
   for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
     float acc[kBlocks][4] = {};
     BarrierWait(ring.Full(at.stage), at.phase);
-    load(ring.Stage(at.stage), 0, 0);
-    for (int step = 0; step < p.layout.records_k; ++step) {
+    load(ring.Stage(at.stage), 0);
+    dequantize(0);
+    for (int record = 0; record < p.layout.records_k; ++record) {
       const int done = at.stage;
 #pragma unroll
-      for (int granule = 0; granule < 4; ++granule) {
-        if (granule < 3) {
-          load(ring.Stage(done), granule + 1, (granule + 1) % 2);
-        } else {
+      for (int step = 0; step < 8; ++step) {
+        if (step == 6) {
           at.Advance(ring.stages);
-          if (step + 1 < p.layout.records_k) {
+          if (record + 1 < p.layout.records_k) {
             BarrierWait(ring.Full(at.stage), at.phase);
-            load(ring.Stage(at.stage), 0, 0);
+            load(ring.Stage(at.stage), 0);
           }
+        } else if (step % 2 == 0) {
+          load(ring.Stage(done), step / 2 + 1);
         }
-        const int buffer = granule % 2;
+        // After the last record this repeats old codes; the result is not used.
+        dequantize((step + 1) % 8);
 #pragma unroll
-        for (int s = 0; s < 2; ++s) {
-          Dequantizer<T, kBits> dequantizer;
-          dequantizer.Set(scale[buffer][s], zero[buffer][s]);
-          std::uint32_t a[4];
-          dequantizer.Step(q[granule / 2] + (granule % 2 * 2 + s) * Reader::kWords, a);
-#pragma unroll
-          for (int i = 0; i < kBlocks; ++i) {
-            MmaStep<T>(acc[i], a, b[buffer][i][2 * s], b[buffer][i][2 * s + 1]);
-          }
+        for (int i = 0; i < kBlocks; ++i) {
+          const std::uint32_t(&tokens)[4] = b[step / 2 % 2][i];
+          MmaStep<T>(acc[i], a[step % 2], tokens[step % 2 * 2], tokens[step % 2 * 2 + 1]);
         }
       }
       if (lane == 0) BarrierArrive(ring.Empty(done));
@@ -254,36 +258,53 @@ __device__ __forceinline__ void NBitsConsumeMma(const NBitsRing& ring, const Epi
   }
 }
 
-template <typename T, int kBits, typename Shape>
+template <typename T, int kBits, bool kZeros, typename Shape>
 __device__ __forceinline__ void NBitsConsumeWgmma(const NBitsRing& ring,
                                                   const Epilogue<T>& epilogue,
                                                   const NBitsParams& p) {
   constexpr int kBlocks = Shape::kTokens / 8;
-  using Reader = RecordReader<T, kBits>;
+  using Reader = RecordReader<T, kBits, kZeros>;
   const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
   const Reader reader(p, lane);
   const std::uint32_t record_offset = Shape::kTokenBytes + warp * p.layout.record_bytes();
+
+  // By atom (64 of K): codes and scales load while the atom before is dequantised, and that goes
+  // into one fragment buffer while the other one is being multiplied.
+  std::uint32_t q[2][4 * Reader::kWords], scale[2][4], zero[2][4];
+  std::uint32_t a[2][4][4];
+  const auto load = [&](std::uint32_t stage, int atom) {
+    reader.Codes(stage + record_offset, atom, q[atom]);
+#pragma unroll
+    for (int s = 0; s < 4; ++s) {
+      reader.Scales(stage + record_offset, 4 * atom + s, &scale[atom][s], &zero[atom][s]);
+    }
+  };
 
   NBitsPosition at;
   for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
     float acc[4 * kBlocks] = {};
     int previous = -1;
-    // One buffer is dequantised into while the other one is being multiplied.
-    std::uint32_t a[2][4][4];
-    for (int step = 0; step < p.layout.records_k; ++step) {
-      BarrierWait(ring.Full(at.stage), at.phase);
-      const std::uint32_t stage = ring.Stage(at.stage);
+    BarrierWait(ring.Full(at.stage), at.phase);
+    load(ring.Stage(at.stage), 0);
+    for (int record = 0; record < p.layout.records_k; ++record) {
+      const int current = at.stage;
+      const std::uint32_t stage = ring.Stage(current);
 #pragma unroll
       for (int atom = 0; atom < 2; ++atom) {
-        std::uint32_t q[4 * Reader::kWords];
-        reader.Codes(stage + record_offset, atom, q);
+        if (atom == 0) {
+          load(stage, 1);
+        } else {
+          at.Advance(ring.stages);
+          if (record + 1 < p.layout.records_k) {
+            BarrierWait(ring.Full(at.stage), at.phase);
+            load(ring.Stage(at.stage), 0);
+          }
+        }
 #pragma unroll
         for (int s = 0; s < 4; ++s) {
-          std::uint32_t scale, zero;
-          reader.Scales(stage + record_offset, 4 * atom + s, &scale, &zero);
           Dequantizer<T, kBits> dequantizer;
-          dequantizer.Set(scale, zero);
-          dequantizer.Step(q + s * Reader::kWords, a[atom][s]);
+          dequantizer.Set(scale[atom][s], zero[atom][s]);
+          dequantizer.Step(q[atom] + s * Reader::kWords, a[atom][s]);
         }
         const std::uint64_t b = SwizzledDescriptor(stage + atom * Shape::kTokens * 128);
         PinRegisters(acc);
@@ -297,8 +318,7 @@ __device__ __forceinline__ void NBitsConsumeWgmma(const NBitsRing& ring,
         WgmmaWait<1>();
         if (atom == 0 && previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
       }
-      previous = at.stage;
-      at.Advance(ring.stages);
+      previous = current;
     }
     WgmmaWait<0>();
     PinRegisters(acc);
@@ -320,7 +340,7 @@ __device__ __forceinline__ void NBitsConsumeWgmma(const NBitsRing& ring,
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <typename T, int kBits, typename Shape>
+template <typename T, int kBits, bool kZeros, typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     NBitsSm90(const __grid_constant__ CUtensorMap map_a, const Epilogue<T> epilogue,
               const NBitsParams params) {
@@ -332,25 +352,29 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   ring.stage_bytes = params.stage_bytes;
   ring.barriers = ring.base + params.stages * params.stage_bytes;
 
-  if (threadIdx.x == 0) {
-    PrefetchTensorMap(&map_a);
-    for (int stage = 0; stage < params.stages; ++stage) {
-      BarrierInit(ring.Full(stage), 1);
-      BarrierInit(ring.Empty(stage), Shape::kTiles);
-    }
-    BarrierInitFence();
-  }
-  __syncthreads();
-
   if (threadIdx.x < 32 * Shape::kProducerWarps) {
+    if (threadIdx.x < 32) {
+      if (ElectLane()) {
+        PrefetchTensorMap(&map_a);
+        for (int stage = 0; stage < params.stages; ++stage) {
+          BarrierInit(ring.Full(stage), 1);
+          BarrierInit(ring.Empty(stage), Shape::kTiles);
+        }
+        BarrierInitFence();
+      }
+      __syncwarp();
+    }
+    // The producer does not wait for the consumers: they only have to see the barriers.
+    BlockArrive<Shape::kThreads>();
     if constexpr (Shape::kMoveRegisters) RegistersLower<40>();
-    if (threadIdx.x == 0) NBitsProduce<Shape>(ring, &map_a, params);
+    if (threadIdx.x < 32 && ElectLane()) NBitsProduce<Shape>(ring, &map_a, params);
   } else {
+    BlockSync<Shape::kThreads>();
     if constexpr (Shape::kWgmma) {
       if constexpr (Shape::kMoveRegisters) RegistersRaise<232>();
-      NBitsConsumeWgmma<T, kBits, Shape>(ring, epilogue, params);
+      NBitsConsumeWgmma<T, kBits, kZeros, Shape>(ring, epilogue, params);
     } else {
-      NBitsConsumeMma<T, kBits, Shape>(ring, epilogue, params);
+      NBitsConsumeMma<T, kBits, kZeros, Shape>(ring, epilogue, params);
     }
   }
 #endif

@@ -37,7 +37,8 @@ Status LaunchNBitsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
         "MatMulNBits: the tile needs more shared memory than the device has");
   }
   const int shared = 1024 + params.stages * (params.stage_bytes + 16);
-  auto* kernel = &NBitsSm90<T, kBits, Shape>;
+  auto* kernel = params.layout.has_zeros ? &NBitsSm90<T, kBits, true, Shape>
+                                         : &NBitsSm90<T, kBits, false, Shape>;
   BATCH_INVARIANT_RETURN_IF_ERROR(
       AllowSharedMemory(kernel, device.max_shared_memory_per_block, "NBitsSm90"));
 
@@ -59,6 +60,7 @@ constexpr NBitsKernel MakeNBitsKernel(const char* name) {
           std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16,
           kBits,
           true,
+          Shape::kWgmma,
           Shape::kTokens,
           Shape::kTiles * kRecordRows,
           &LaunchNBitsSm90<T, kBits, Shape>};
@@ -74,15 +76,20 @@ std::span<const NBitsKernel> Sm90NBitsKernels() {
       MakeNBitsKernel<T, 4, NBitsShape<false, 2, 16>>("nbits4_mma_16x32"),
       MakeNBitsKernel<T, 4, NBitsShape<false, 8, 16>>("nbits4_mma_16x128"),
       MakeNBitsKernel<T, 4, NBitsShape<false, 2, 32>>("nbits4_mma_32x32"),
+      MakeNBitsKernel<T, 4, NBitsShape<false, 4, 32>>("nbits4_mma_32x64"),
       MakeNBitsKernel<T, 4, NBitsShape<false, 2, 64>>("nbits4_mma_64x32"),
       MakeNBitsKernel<T, 4, NBitsShape<true, 4, 64>>("nbits4_wgmma_64x64"),
       MakeNBitsKernel<T, 4, NBitsShape<true, 8, 64>>("nbits4_wgmma_64x128"),
+      MakeNBitsKernel<T, 4, NBitsShape<true, 4, 128>>("nbits4_wgmma_128x64"),
       MakeNBitsKernel<T, 4, NBitsShape<true, 8, 128>>("nbits4_wgmma_128x128"),
       MakeNBitsKernel<T, 4, NBitsShape<true, 8, 256>>("nbits4_wgmma_256x128"),
       MakeNBitsKernel<T, 8, NBitsShape<false, 2, 8>>("nbits8_mma_8x32"),
+      MakeNBitsKernel<T, 8, NBitsShape<false, 8, 8>>("nbits8_mma_8x128"),
       MakeNBitsKernel<T, 8, NBitsShape<false, 4, 16>>("nbits8_mma_16x64"),
-      MakeNBitsKernel<T, 8, NBitsShape<false, 2, 64>>("nbits8_mma_64x32"),
+      MakeNBitsKernel<T, 8, NBitsShape<false, 2, 32>>("nbits8_mma_32x32"),
+      MakeNBitsKernel<T, 8, NBitsShape<true, 4, 64>>("nbits8_wgmma_64x64"),
       MakeNBitsKernel<T, 8, NBitsShape<true, 8, 128>>("nbits8_wgmma_128x128"),
+      MakeNBitsKernel<T, 8, NBitsShape<true, 8, 256>>("nbits8_wgmma_256x128"),
   };
   return kKernels;
 }

@@ -173,6 +173,29 @@ TYPED_TEST(MatMulNBitsTest, EveryKernelGivesTheReferenceBytes) {
   EXPECT_GT(kernels_run, 0);
 }
 
+// Small enough for compute-sanitizer.
+TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
+  using T = TypeParam;
+  DeviceInfo device;
+  ASSERT_STATUS_OK(CurrentDevice(&device));
+  const std::int64_t m = 130, n = 152, k = 264;
+  for (const int bits : {4, 8}) {
+    const Weights<T> weights(k, n, bits, 32, ZeroPoints::kPacked);
+    Buffer<T> a(m * k), expected(m * n), y(m * n);
+    test::Randomize(a.data(), a.size(), k);
+    Buffer<float> sums(m * n);
+    ReferenceSums<T>(a.data(), weights.w.data(), sums.data(), {m, n, 0, k, k, 1, 1, k});
+    Finish<T>(sums.data(), nullptr, 0, 1, 1.0f, 1.0f, m, n, expected.data(), n);
+    const MatMulNBitsArgs args = weights.Args(m, a.data(), y.data());
+    for (const NBitsKernel& kernel : NBitsKernels()) {
+      if (!Serves(kernel, weights.plan, args, device)) continue;
+      y.Poison();
+      ASSERT_STATUS_OK(kernel.launch(weights.plan, args, device, nullptr));
+      EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u) << kernel.name;
+    }
+  }
+}
+
 TYPED_TEST(MatMulNBitsTest, RowCountPositionAndNeighbours) {
   using T = TypeParam;
   const bool is_float = sizeof(T) == 4;
