@@ -25,10 +25,9 @@ constexpr int TilePanels(int rows) {
   return panels < kMostPanels ? panels : kMostPanels;
 }
 
-// A single tile streams through b and fetches this many rows ahead; with several, the last one
-// fetches the next panels while it has the current ones in the cache.
-// Fewer rows read many panels side by side, which the processor's own prefetching serves better.
-inline constexpr int64_t kRowsAhead = 32;
+// The first tile to pass over b streams through it and fetches this many rows ahead. Tiles of few
+// rows read many panels side by side, which the processor's own prefetching serves better.
+inline constexpr int64_t kRowsAhead = 64;
 inline constexpr int kFetchingRows = 4;
 
 // Rows are spread evenly over the tiles, so that none is left with a single row.
@@ -162,11 +161,8 @@ static void Tiles(const MatMulBlock& block) {
       const TileFunction* by_rows = !wide              ? functions.narrow
                                     : rows < most_rows ? functions.uneven
                                                        : functions.wide;
-      const bool last_tile = tile + 1 == split.tiles;
-      const int64_t ahead = split.tiles == 1
-                                ? kRowsAhead * (kPackedB ? kPanelColumns : block.b_row_stride)
-                            : last_tile ? panels_at_once * block.b_panel_stride
-                                        : 0;
+      const int64_t ahead =
+          tile == 0 ? kRowsAhead * (kPackedB ? kPanelColumns : block.b_row_stride) : 0;
       by_rows[rows - 1](block, a, b, ahead, row, column);
       row += rows;
     }

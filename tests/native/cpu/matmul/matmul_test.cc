@@ -61,7 +61,7 @@ std::vector<float> Pack(const Context& context, const Matrix& b) {
 
 TEST_P(MatMulTest, SameBitsAsReference) {
   Random random(11);
-  const int rounds = GetParam() == InstructionSet::kScalar ? 150 : 600;
+  const int rounds = FuzzCases(GetParam() == InstructionSet::kScalar ? 150 : 600);
   for (int round = 0; round < rounds; ++round) {
     const int64_t m = random.Integer(1, round % 10 == 0 ? 400 : 40);
     const int64_t n = random.Integer(1, round % 7 == 0 ? 1100 : 80);

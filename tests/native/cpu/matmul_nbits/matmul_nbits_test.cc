@@ -3,6 +3,7 @@
 #include "batch_invariant/cpu/matmul_nbits.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -72,33 +73,31 @@ class MatMulNBitsTest : public InstructionSetTest {};
 
 TEST_P(MatMulNBitsTest, SameBitsAsReference) {
   Random random(21);
-  const int rounds = GetParam() == InstructionSet::kScalar ? 1 : 4;
-  for (int round = 0; round < rounds; ++round) {
-    for (const int64_t bits : {2, 4, 8}) {
-      for (const int64_t block : {16, 32, 64, 128, 256}) {
-        for (const int64_t level : {0, 4}) {
-          for (const ZeroPoints zeros :
-               {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kFloat}) {
-            const int64_t k = random.Integer(1, 3 * block + 40);
-            const int64_t n = random.Integer(1, 150);
-            const int64_t m = random.Integer(0, 2) == 0 ? 1 : random.Integer(2, 30);
-            TestContext context(GetParam(), static_cast<int>(random.Integer(1, 4)));
-            const Weights weights(random, context, Plan(k, n, bits, block, level, zeros));
-            const auto a = random.Normal(m * k);
-            const auto bias = random.Normal(n);
-            std::vector<float> expected = Poisoned(m * n), actual = expected;
-            MatMulNBitsArgs args = Args(a, m, weights, expected);
-            if (random.Integer(0, 1) == 1) args.bias = bias.data();
-            reference::MatMulNBits(weights.plan, weights.model, args);
-            args.y = actual.data();
-            ASSERT_TRUE(MatMulNBits(context, weights.plan, args).ok());
-            ASSERT_TRUE(SameBits(expected, actual))
-                << "bits " << bits << " block " << block << " level " << level << " zeros "
-                << static_cast<int>(zeros) << " m " << m << " n " << n << " k " << k;
-          }
-        }
-      }
-    }
+  // Every kind of weights in turn, with random shapes.
+  const int kinds = 3 * 5 * 2 * 3;
+  const int cases = FuzzCases(GetParam() == InstructionSet::kScalar ? kinds : 4 * kinds);
+  for (int i = 0; i < cases; ++i) {
+    const int64_t bits = int64_t{2} << (i % 3);
+    const int64_t block = int64_t{16} << (i / 3 % 5);
+    const int64_t level = i / 15 % 2 * 4;
+    const ZeroPoints zeros =
+        std::array{ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kFloat}[i / 30 % 3];
+    const int64_t k = random.Integer(1, 3 * block + 40);
+    const int64_t n = random.Integer(1, 150);
+    const int64_t m = random.Integer(0, 2) == 0 ? 1 : random.Integer(2, 30);
+    TestContext context(GetParam(), static_cast<int>(random.Integer(1, 4)));
+    const Weights weights(random, context, Plan(k, n, bits, block, level, zeros));
+    const auto a = random.Normal(m * k);
+    const auto bias = random.Normal(n);
+    std::vector<float> expected = Poisoned(m * n), actual = expected;
+    MatMulNBitsArgs args = Args(a, m, weights, expected);
+    if (random.Integer(0, 1) == 1) args.bias = bias.data();
+    reference::MatMulNBits(weights.plan, weights.model, args);
+    args.y = actual.data();
+    ASSERT_TRUE(MatMulNBits(context, weights.plan, args).ok());
+    ASSERT_TRUE(SameBits(expected, actual))
+        << "bits " << bits << " block " << block << " level " << level << " zeros "
+        << static_cast<int>(zeros) << " m " << m << " n " << n << " k " << k;
   }
 }
 

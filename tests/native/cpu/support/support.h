@@ -58,6 +58,10 @@ class Random {
 ::testing::AssertionResult SameBits(std::span<const uint16_t> expected,
                                     std::span<const uint16_t> actual);
 
+// How many random cases a test runs: `usual`, or what the environment variable
+// ORT_BATCH_INVARIANT_FUZZ_CASES asks for.
+int FuzzCases(int usual);
+
 // How many elements the running test has compared with SameBits, over all calls. A test's fixture
 // calls ReportCompared() from TearDown: it prints and records the number, and fails when it is 0.
 void AddCompared(int64_t count);
