@@ -13,7 +13,7 @@ internal static class GenAIConfig
         var providers = new JsonArray();
         if (options.Target == ExportTarget.Cuda)
         {
-            providers.Add(new JsonObject { ["cuda"] = new JsonObject { ["enable_cuda_graph"] = "0" } });
+            providers.Add((JsonNode)new JsonObject { ["cuda"] = new JsonObject { ["enable_cuda_graph"] = "0" } });
         }
 
         JsonNode eos = config.EosTokenIds.Count == 1
