@@ -150,6 +150,98 @@ inline int64_t PresentCapacity(int64_t past_capacity, int64_t total_sequence_len
 // kOutOfMemory: no scratch. Nothing is written unless the arguments are valid.
 Status GroupQueryAttentionF32(const Context& context, const GroupQueryAttentionArgs& args);
 
+// com.microsoft.MultiHeadAttention after its inputs are laid out as views, and the attention part
+// of com.microsoft.Attention after its projection: every packing of query, key and value is a
+// choice of strides.
+//
+// The keys are the past ones, then the new ones. A masked key is excluded, whatever it holds; ONNX
+// Runtime adds mask_filter_value to its score instead, which differs only for a query whose keys
+// are all masked: it gives zeros here. With unidirectional, query t sees the keys up to
+// past_sequence + t.
+enum class KeyMask : uint8_t {
+  kNone,
+  kLengths,   // [batch]: keys below this take part (the first part of a (3 * batch + 2) mask)
+  kEndStart,  // [2 * batch]: the end of each row's keys, then the start of each
+  kKeys,      // [batch, total]: keys that are not 0 take part
+  kQueries,   // [batch, sequence, total]
+};
+
+struct MultiHeadAttentionArgs {
+  // Shapes.
+  int64_t batch = 0;
+  int64_t sequence = 0;     // queries
+  int64_t kv_sequence = 0;  // new keys
+  int64_t past_sequence = 0;
+  int64_t head_size = 0;
+  int64_t value_size = 0;
+  // Attributes.
+  int64_t num_heads = 0;
+  float scale = 0.0f;  // 0: 1 / sqrt(head_size)
+  float mask_filter_value = -10000.0f;
+  bool unidirectional = false;
+  // Inputs.
+  HeadView query, key, value;
+  const float* query_bias = nullptr;  // [num_heads * head_size], optional, like the next two
+  const float* key_bias = nullptr;
+  const float* value_bias = nullptr;  // [num_heads * value_size]
+  const float* past_key = nullptr;    // [batch, num_heads, past_capacity, head_size], optional
+  const float* past_value = nullptr;  // [batch, num_heads, past_capacity, value_size]
+  int64_t past_capacity = 0;          // past_sequence unless the buffer is shared with present
+  KeyMask key_mask = KeyMask::kNone;
+  const int32_t* mask = nullptr;
+  const float* attention_bias = nullptr;  // [bias_batch, bias_heads, sequence, total], optional
+  int64_t bias_batch = 0;                 // batch or 1
+  int64_t bias_heads = 0;                 // num_heads or 1
+  // Outputs.
+  float* output = nullptr;         // [batch, sequence, num_heads * value_size]
+  float* present_key = nullptr;    // [batch, num_heads, present_capacity, head_size], optional
+  float* present_value = nullptr;  // both or none; may be the past buffers
+  int64_t present_capacity = 0;
+  float* output_qk = nullptr;  // [batch, num_heads, sequence, total]: scaled scores, optional
+};
+
+// kUnsupported: a mask_filter_value that leaves masked keys in. kInvalidArgument, kOutOfMemory: as
+// above. Nothing is written unless the arguments are valid.
+Status MultiHeadAttentionF32(const Context& context, const MultiHeadAttentionArgs& args);
+
+// Attention of opsets 23 and 24, for float tensors.
+struct OnnxAttentionArgs {
+  // Shapes.
+  int64_t batch = 0;
+  int64_t sequence = 0;     // queries
+  int64_t kv_sequence = 0;  // new keys
+  int64_t past_sequence = 0;
+  int64_t head_size = 0;
+  int64_t value_size = 0;
+  // Attributes.
+  int64_t q_num_heads = 0;
+  int64_t kv_num_heads = 0;
+  bool is_causal = false;
+  float scale = 0.0f;  // 0: 1 / sqrt(head_size)
+  float softcap = 0.0f;
+  int64_t qk_matmul_output_mode = 0;  // 0: scaled, 1: capped, 2: masked, 3: softmax
+  // Inputs. The 3-D and 4-D layouts differ in their strides only.
+  HeadView query, key, value;
+  const float* past_key = nullptr;    // [batch, kv_num_heads, past_sequence, head_size], optional
+  const float* past_value = nullptr;  // [batch, kv_num_heads, past_sequence, value_size]
+  // One of these, or none. Element (b, h, t, j) lies at b * mask_batch_stride +
+  // h * mask_head_stride + t * mask_query_stride + j; strides of 0 broadcast. Keys from mask_keys
+  // on are excluded.
+  const float* float_mask = nullptr;  // added to the scores
+  const bool* bool_mask = nullptr;    // true: takes part
+  int64_t mask_batch_stride = 0, mask_head_stride = 0, mask_query_stride = 0;
+  int64_t mask_keys = 0;
+  const int64_t* nonpad_kv_seqlen = nullptr;  // [batch], opset 24, not with a past
+  // Outputs.
+  MutableHeadView output;
+  float* present_key = nullptr;  // [batch, kv_num_heads, past_sequence + kv_sequence, head_size]
+  float* present_value = nullptr;
+  float* qk_matmul_output = nullptr;  // [batch, q_num_heads, sequence, past_sequence + kv_sequence]
+};
+
+// kInvalidArgument, kOutOfMemory: as above. Nothing is written unless the arguments are valid.
+Status OnnxAttentionF32(const Context& context, const OnnxAttentionArgs& args);
+
 }  // namespace batch_invariant::cpu
 
 #endif  // BATCH_INVARIANT_CPU_ATTENTION_H_

@@ -1,0 +1,73 @@
+// Puts past and new keys (or values) behind each other, for the ops whose core reads one buffer.
+#ifndef BATCH_INVARIANT_KERNELS_CPU_ATTENTION_KEY_CACHE_H_
+#define BATCH_INVARIANT_KERNELS_CPU_ATTENTION_KEY_CACHE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "batch_invariant/cpu/attention.h"
+#include "kernels/cpu/dispatch/parallel_rows.h"
+
+namespace batch_invariant::cpu {
+
+struct KeyCache {
+  int64_t batch, heads, size;
+  const float* past;  // [batch, heads, past_capacity, size]; null: no past
+  int64_t past_count, past_capacity;
+  HeadView added;
+  const float* bias;  // [heads * size] added to the new ones; null: none
+  int64_t added_count;
+  float* present;  // [batch, heads, present_capacity, size]; null: not wanted
+  int64_t present_capacity;
+};
+
+// `view` is where to read all past_count + added_count of them: the new ones in place when nothing
+// has to be put together, otherwise present or scratch. Slots behind them become zeros, unless past
+// and present are one buffer.
+inline Status PutTogether(const Context& context, const KeyCache& cache, HeadView* view) {
+  const bool nothing_past = cache.past == nullptr || cache.past_count == 0;
+  if (cache.present == nullptr && nothing_past && cache.bias == nullptr) {
+    *view = cache.added;
+    return Status::Ok();
+  }
+  const int64_t total = cache.past_count + cache.added_count;
+  float* to = cache.present;
+  int64_t capacity = cache.present_capacity;
+  if (to == nullptr) {
+    capacity = total;
+    to = static_cast<float*>(context.scratch.allocate(
+        context.scratch.self,
+        sizeof(float) * static_cast<size_t>(std::max<int64_t>(
+                            1, cache.batch * cache.heads * capacity * cache.size))));
+    if (to == nullptr) return Status::OutOfMemory("attention: no memory for keys and values");
+  }
+  const bool shared = cache.past == to;
+  ParallelRows(
+      context.parallel, cache.batch * cache.heads, total * cache.size,
+      [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t b = i / cache.heads, h = i % cache.heads;
+          float* slot = to + i * capacity * cache.size;
+          if (!shared && !nothing_past) {
+            std::memcpy(slot, cache.past + i * cache.past_capacity * cache.size,
+                        sizeof(float) * static_cast<size_t>(cache.past_count * cache.size));
+          }
+          slot += cache.past_count * cache.size;
+          for (int64_t t = 0; t < cache.added_count; ++t, slot += cache.size) {
+            const float* from = cache.added.data + b * cache.added.batch_stride +
+                                h * cache.added.head_stride + t * cache.added.token_stride;
+            for (int64_t d = 0; d < cache.size; ++d) {
+              slot[d] = cache.bias != nullptr ? from[d] + cache.bias[h * cache.size + d] : from[d];
+            }
+          }
+          if (!shared) std::fill_n(slot, (capacity - total) * cache.size, 0.0f);
+        }
+      });
+  *view = {to, cache.heads * capacity * cache.size, capacity * cache.size, cache.size};
+  return Status::Ok();
+}
+
+}  // namespace batch_invariant::cpu
+
+#endif  // BATCH_INVARIANT_KERNELS_CPU_ATTENTION_KEY_CACHE_H_
