@@ -1,5 +1,5 @@
-// Checks, plan and launches of batch_invariant/cuda/attention.h. What is launched depends on shapes;
-// every choice follows the one contract.
+// Checks, plan and launches of batch_invariant/cuda/attention.h. What is launched depends on
+// shapes; every choice follows the one contract.
 #include "batch_invariant/cuda/attention.h"
 
 #include <cuda_bf16.h>
@@ -22,7 +22,9 @@ constexpr int kSplitRowTile = 16;
 constexpr int kMaxSplitBatch = 512;
 constexpr std::size_t kAlignment = 256;
 
-std::size_t Aligned(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+std::size_t Aligned(std::size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 struct SplitWorkspace {
   std::size_t acc = 0, ml = 0, prefix = 0;  // bytes of each part, aligned
@@ -41,9 +43,8 @@ int MaxBlocks(const AttentionArgs& args) {
 SplitWorkspace PlanSplit(const AttentionArgs& args) {
   if (!UsesSplit(args)) return {};
   const std::size_t rows = static_cast<std::size_t>(args.batch) * args.tokens * args.heads;
-  const std::size_t tiles =
-      static_cast<std::size_t>(args.batch) * args.kv_heads *
-      CeilDiv(args.tokens * (args.heads / args.kv_heads), kSplitRowTile);
+  const std::size_t tiles = static_cast<std::size_t>(args.batch) * args.kv_heads *
+                            CeilDiv(args.tokens * (args.heads / args.kv_heads), kSplitRowTile);
   const std::size_t blocks = rows * MaxBlocks(args);
   return {Aligned(blocks * args.head_size * sizeof(float)), Aligned(blocks * sizeof(float2)),
           Aligned(tiles * sizeof(std::int32_t))};
@@ -98,7 +99,7 @@ Status Launch(const CoreArgs& args, const DeviceInfo& device, Stream stream) {
     status = launch(LaunchWalk<T, 256>, LaunchSplit<T, 256>);
   }
   BATCH_INVARIANT_RETURN_IF_ERROR(status);
-  return split ? LaunchMerge<T>(args, stream) : Status::Ok();
+  return split ? LaunchMerge<T>(args, device, stream) : Status::Ok();
 }
 
 // What GroupQueryAttention keeps in the workspace beside the core's scratch.
@@ -111,8 +112,8 @@ bool Prepared(const GroupQueryAttentionArgs& args) {
 }
 
 QueryWorkspace PlanQuery(const GroupQueryAttentionArgs& args) {
-  const std::size_t token = static_cast<std::size_t>(args.batch) * args.tokens * args.head_size *
-                            ElementSize(args.type);
+  const std::size_t token =
+      static_cast<std::size_t>(args.batch) * args.tokens * args.head_size * ElementSize(args.type);
   QueryWorkspace plan;
   if (Prepared(args)) plan.query = Aligned(token * args.heads);
   if (args.present_key == nullptr) plan.key = plan.value = Aligned(token * args.kv_heads);
@@ -163,7 +164,8 @@ Status Check(const GroupQueryAttentionArgs& args) {
   }
   if ((args.present_key == nullptr) != (args.present_value == nullptr) ||
       (args.past_key == nullptr) != (args.past_value == nullptr)) {
-    return Status::InvalidArgument("GroupQueryAttention: half of a past or present pair is missing");
+    return Status::InvalidArgument(
+        "GroupQueryAttention: half of a past or present pair is missing");
   }
   if (args.past_key != nullptr && args.present_key == nullptr) {
     return Status::InvalidArgument("GroupQueryAttention: a past needs present outputs");
@@ -183,7 +185,8 @@ Status Check(const GroupQueryAttentionArgs& args) {
   }
   if (args.rotary) {
     if (args.cos_cache == nullptr || args.sin_cache == nullptr) {
-      return Status::InvalidArgument("GroupQueryAttention: do_rotary needs cos_cache and sin_cache");
+      return Status::InvalidArgument(
+          "GroupQueryAttention: do_rotary needs cos_cache and sin_cache");
     }
     if (args.rotary_dim < 2 || args.rotary_dim % 2 != 0 || args.rotary_dim > args.head_size) {
       return Status::InvalidArgument("GroupQueryAttention: rotary width " +
@@ -195,9 +198,8 @@ Status Check(const GroupQueryAttentionArgs& args) {
     return Status::InvalidArgument(
         "GroupQueryAttention: q_norm_weight and k_norm_weight go together");
   }
-  if (args.attention_bias != nullptr &&
-      ((args.bias_batch != 1 && args.bias_batch != args.batch) ||
-       (args.bias_heads != 1 && args.bias_heads != args.heads))) {
+  if (args.attention_bias != nullptr && ((args.bias_batch != 1 && args.bias_batch != args.batch) ||
+                                         (args.bias_heads != 1 && args.bias_heads != args.heads))) {
     return Status::InvalidArgument(
         "GroupQueryAttention: attention_bias broadcasts neither over batch nor heads");
   }
@@ -207,23 +209,8 @@ Status Check(const GroupQueryAttentionArgs& args) {
   return Status::Ok();
 }
 
-}  // namespace
-
-const char* AttentionContract(ElementType type) {
-  return type == ElementType::kFloat32 ? "attention.f32.cuda.v1" : "attention.tc16.v1";
-}
-
-Status AttentionWorkspaceBytes(const AttentionArgs& args, std::size_t* bytes) {
-  *bytes = 0;
-  BATCH_INVARIANT_RETURN_IF_ERROR(Check(args));
-  if (!Empty(args)) *bytes = PlanSplit(args).Total();
-  return Status::Ok();
-}
-
-Status Attention(const AttentionArgs& args, void* workspace, std::size_t workspace_bytes,
-                 Stream stream) {
-  BATCH_INVARIANT_RETURN_IF_ERROR(Check(args));
-  if (Empty(args)) return Status::Ok();
+Status LaunchCore(const AttentionArgs& args, bool follows_prepare, void* workspace,
+                  std::size_t workspace_bytes, Stream stream) {
   if (args.query.data == nullptr || args.key.data == nullptr || args.value.data == nullptr ||
       args.output == nullptr) {
     return Status::InvalidArgument("attention: query, key, value or output is missing");
@@ -244,6 +231,7 @@ Status Attention(const AttentionArgs& args, void* workspace, std::size_t workspa
   core.scale = static_cast<float>(scale);
   core.plain_scale = static_cast<float>(scale * kLog2E);
   core.general = args.softcap > 0.0f || args.bias != nullptr;
+  core.follows_prepare = follows_prepare;
   core.max_blocks = MaxBlocks(args);
   if (plan.Total() > 0) {
     char* base = static_cast<char*>(workspace);
@@ -259,6 +247,26 @@ Status Attention(const AttentionArgs& args, void* workspace, std::size_t workspa
   }
   return args.type == ElementType::kFloat16 ? Launch<__half>(core, device, stream)
                                             : Launch<__nv_bfloat16>(core, device, stream);
+}
+
+}  // namespace
+
+const char* AttentionContract(ElementType type) {
+  return type == ElementType::kFloat32 ? "attention.f32.cuda.v1" : "attention.tc16.v1";
+}
+
+Status AttentionWorkspaceBytes(const AttentionArgs& args, std::size_t* bytes) {
+  *bytes = 0;
+  BATCH_INVARIANT_RETURN_IF_ERROR(Check(args));
+  if (!Empty(args)) *bytes = PlanSplit(args).Total();
+  return Status::Ok();
+}
+
+Status Attention(const AttentionArgs& args, void* workspace, std::size_t workspace_bytes,
+                 Stream stream) {
+  BATCH_INVARIANT_RETURN_IF_ERROR(Check(args));
+  if (Empty(args)) return Status::Ok();
+  return LaunchCore(args, false, workspace, workspace_bytes, stream);
 }
 
 Status GroupQueryAttentionWorkspaceBytes(const GroupQueryAttentionArgs& args, std::size_t* bytes) {
@@ -296,7 +304,8 @@ Status GroupQueryAttention(const GroupQueryAttentionArgs& args, void* workspace,
     prepare.past_value = prepare.present_value;
   }
   BATCH_INVARIANT_RETURN_IF_ERROR(LaunchPrepare(prepare, stream));
-  return Attention(core, base == nullptr ? nullptr : base + own, workspace_bytes - own, stream);
+  return LaunchCore(core, true, base == nullptr ? nullptr : base + own, workspace_bytes - own,
+                    stream);
 }
 
 }  // namespace batch_invariant::cuda

@@ -11,6 +11,19 @@
 
 namespace batch_invariant::cuda {
 
+// Programmatic dependent launch: lets the next kernel of the stream start, and waits until the one
+// before has finished. Without such a launch, and before sm_90, neither does anything.
+__device__ __forceinline__ void LaunchDependents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void WaitForDependencies() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+
 constexpr float kMinusInf = -__builtin_huge_valf();
 
 // max that keeps a NaN: a row with a NaN score must not look healthy.

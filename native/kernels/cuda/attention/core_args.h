@@ -11,9 +11,11 @@ namespace batch_invariant::cuda {
 inline constexpr int kBlockKeys = 128;  // part of the contract
 
 struct CoreArgs : AttentionArgs {
-  int group = 1;           // query heads of one KV head
-  float plain_scale = 0;   // scale * log2 e, of the plain form of step 2
-  bool general = false;    // softcap or bias: the general form
+  int group = 1;          // query heads of one KV head
+  float plain_scale = 0;  // scale * log2 e, of the plain form of step 2
+  bool general = false;   // softcap or bias: the general form
+  // The kernel ahead in the stream is LaunchPrepare's, which does not write `last_key`.
+  bool follows_prepare = false;
 
   // Scratch of the split kernels; row g = (b * kv_heads + kv_head) * tokens * group + r.
   float* partial_acc = nullptr;    // [row g, block, head_size]: ab of one block, or a prefix's acc

@@ -1,8 +1,8 @@
 // Attention of fp32 tensors: one thread block walks the key blocks of 16 rows of one KV head.
 //
-// Contract: attention.f32 (batch_invariant/cuda/attention.h): as attention.tc16, with dot, lb and ab
-// as ascending fma chains from +0 and p kept in fp32. A thread owns a key while it computes scores and
-// a column or two while it adds values up, so no chain is ever shared.
+// Contract: attention.f32 (batch_invariant/cuda/attention.h): as attention.tc16, with dot, lb and
+// ab as ascending fma chains from +0 and p kept in fp32. A thread owns a key while it computes
+// scores and a column or two while it adds values up, so no chain is ever shared.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_F32_KERNEL_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_F32_KERNEL_CUH_
 
@@ -42,9 +42,8 @@ __global__ void __launch_bounds__(kF32Threads) F32Kernel(const __grid_constant__
 
   for (int r = 0; r < count; ++r) {
     const QueryRow row = RowOf(args, sequence, kv_head, first_row + r);
-    const float* source = static_cast<const float*>(args.query.data) +
-                          b * args.query.batch_stride + row.head * args.query.head_stride +
-                          row.token * args.query.token_stride;
+    const float* source = static_cast<const float*>(args.query.data) + b * args.query.batch_stride +
+                          row.head * args.query.head_stride + row.token * args.query.token_stride;
     for (int d = thread; d < args.head_size; d += kF32Threads) shared.q[r][d] = source[d];
   }
   if (thread < kF32Rows) shared.state[thread] = RowState{};
@@ -122,8 +121,8 @@ __global__ void __launch_bounds__(kF32Threads) F32Kernel(const __grid_constant__
     float sum[kF32Rows][2] = {};
     const int last = min(kBlockKeys, tile.high - block * kBlockKeys);
     for (int j = max(0, tile.low - block * kBlockKeys); j < last; ++j) {
-      const float* v = value_head +
-                       static_cast<std::int64_t>(block * kBlockKeys + j) * args.value.token_stride;
+      const float* v =
+          value_head + static_cast<std::int64_t>(block * kBlockKeys + j) * args.value.token_stride;
       float column[2];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {

@@ -17,7 +17,7 @@ Status LaunchWalk(const CoreArgs& args, const DeviceInfo& device, Stream stream)
 template <typename T, int kHead>
 Status LaunchSplit(const CoreArgs& args, const DeviceInfo& device, Stream stream);
 template <typename T>
-Status LaunchMerge(const CoreArgs& args, Stream stream);
+Status LaunchMerge(const CoreArgs& args, const DeviceInfo& device, Stream stream);
 Status LaunchF32(const CoreArgs& args, Stream stream);
 
 // GroupQueryAttention's work before attention: normalise and rotate, append to the cache.

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/attention/kernels.h"
 #include "kernels/cuda/attention/walk_kernel.cuh"
+#include "kernels/cuda/attention/walk_sm90_kernel.cuh"
 
 namespace batch_invariant::cuda {
 
@@ -21,8 +22,20 @@ Status LaunchWalkStages(const CoreArgs& args, Stream stream) {
 }
 
 template <typename T, int kHead>
+Status LaunchWalkSm90(const CoreArgs& args, Stream stream) {
+  const auto kernel = WalkSm90Kernel<T, kHead>;
+  constexpr int kBytes = WalkSm90SharedBytes<kHead>();
+  BATCH_INVARIANT_RETURN_IF_ERROR(AllowSharedMemory(kernel, kBytes, "attention (walk, sm_90)"));
+  const dim3 grid(static_cast<unsigned>(CeilDiv(args.tokens * args.group, kWalkRows)),
+                  static_cast<unsigned>(args.kv_heads), static_cast<unsigned>(args.batch));
+  kernel<<<grid, kSm90Threads, kBytes, stream>>>(args);
+  return LaunchStatus("attention (walk, sm_90)");
+}
+
+template <typename T, int kHead>
 Status LaunchWalk(const CoreArgs& args, const DeviceInfo& device, Stream stream) {
   if constexpr (kHead <= 128) {
+    if (device.compute_capability == 90) return LaunchWalkSm90<T, kHead>(args, stream);
     if (device.max_shared_memory_per_block >= WalkSharedBytes<kHead, 2>()) {
       return LaunchWalkStages<T, kHead, 2>(args, stream);
     }

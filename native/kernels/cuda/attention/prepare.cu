@@ -1,12 +1,13 @@
-// GroupQueryAttention before attention: q and k are normalised and rotated, k and v written to their
-// slots of the present buffers; an unshared past is copied there and the rest zeroed.
+// GroupQueryAttention before attention: q and k are normalised and rotated, k and v written to
+// their slots of the present buffers; an unshared past is copied there and the rest zeroed.
 //
 // Formulas and roundings: batch_invariant/cuda/attention.h. A thread owns 8 elements of one head of
-// one token; the threads of a head are 8, 16 or 32 neighbours of one warp. Grid and thread count are
-// free.
+// one token; the threads of a head are 8, 16 or 32 neighbours of one warp. Grid and thread count
+// are free.
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/attention/contract.cuh"
 #include "kernels/cuda/attention/kernels.h"
 #include "kernels/cuda/common/convert.cuh"
 
@@ -63,6 +64,7 @@ __device__ __forceinline__ float InverseRms(const float (&x)[kVector], int lanes
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     PrepareKernel(const __grid_constant__ PrepareArgs args, int lanes, int first_head) {
+  LaunchDependents();
   const int heads = args.heads + 2 * args.kv_heads;
   const std::int64_t item =
       (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / lanes;
@@ -192,8 +194,9 @@ Status Launch(const PrepareArgs& args, Stream stream) {
   const int first_head = args.prepared_query == nullptr ? args.heads : 0;
   const std::int64_t items = static_cast<std::int64_t>(args.batch) * args.tokens *
                              (args.heads + 2 * args.kv_heads - first_head);
-  PrepareKernel<T><<<static_cast<unsigned>(CeilDiv(items * lanes, kThreads)), kThreads, 0, stream>>>(
-      args, lanes, first_head);
+  PrepareKernel<T>
+      <<<static_cast<unsigned>(CeilDiv(items * lanes, kThreads)), kThreads, 0, stream>>>(
+          args, lanes, first_head);
   return LaunchStatus("GroupQueryAttention: rotary embedding and cache");
 }
 

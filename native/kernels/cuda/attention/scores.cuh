@@ -24,12 +24,12 @@ __device__ __forceinline__ QueryRow RowOf(const CoreArgs& args, const Sequence& 
   return row;
 }
 
-// Turns the dot products of kTiles n-tiles, keys from `key` on, into y. With `masked` or the general
-// form also finds which keys count; otherwise all do and `keep` is left alone.
+// Turns the dot products of kTiles n-tiles, keys from `key` on, into y. With `masked` or the
+// general form also finds which keys count; otherwise all do and `keep` is left alone.
 template <typename T, int kTiles>
-__device__ __forceinline__ void ScoreFragments(const CoreArgs& args, int b, const QueryRow (&rows)[2],
-                                               int key, bool masked, float (&s)[kTiles][4],
-                                               KeepBits& keep) {
+__device__ __forceinline__ void ScoreFragments(const CoreArgs& args, int b,
+                                               const QueryRow (&rows)[2], int key, bool masked,
+                                               float (&s)[kTiles][4], KeepBits& keep) {
   if (!masked && !args.general) {
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
@@ -112,8 +112,9 @@ __device__ __forceinline__ void RowsTouched(const KeepBits& keep, bool (&touched
 
 // Zeroes the elements of a value fragment whose key does not count for row `row` of the warp's 16.
 // `words` are the KeepBits of the thread that holds this lane's keys of that row.
-__device__ __forceinline__ std::uint32_t KeepValues(std::uint32_t pair, const std::uint32_t (&words)[2],
-                                                    int tile, int row) {
+__device__ __forceinline__ std::uint32_t KeepValues(std::uint32_t pair,
+                                                    const std::uint32_t (&words)[2], int tile,
+                                                    int row) {
   const std::uint32_t bits = words[tile / 8] >> (4 * (tile % 8) + (row / 8) * 2);
   return pair & ((bits & 1 ? 0x0000ffffu : 0u) | (bits & 2 ? 0xffff0000u : 0u));
 }

@@ -1,14 +1,13 @@
 // Attention for few query rows a KV head (decode, speculative verification): the key blocks of all
 // sequences and heads are spread evenly over a fixed number of thread blocks.
 //
-// Contract: attention.tc16 (batch_invariant/cuda/attention.h). An item is one key block of one tile of
-// 16 rows; thread block i of n works on items [total * i / n, total * (i + 1) / n) in order. Where it
-// meets a tile's first block it merges from there on and writes the output if it reaches the last
-// one; otherwise it leaves the state of that prefix, and every other block leaves (mb, lb, ab), for
-// the merge kernel. Where the cuts fall depends on the whole batch; what is added to what, and in
-// which order, does not.
-// 4 warps: each takes 32 keys of the scores and a quarter of the value columns. Keys and values
-// come through a ring of kSlots tiles.
+// Contract: attention.tc16 (batch_invariant/cuda/attention.h). An item is one key block of one tile
+// of 16 rows; thread block i of n works on items [total * i / n, total * (i + 1) / n) in order.
+// Where it meets a tile's first block it merges from there on and writes the output if it reaches
+// the last one; otherwise it leaves the state of that prefix, and every other block leaves (mb, lb,
+// ab), for the merge kernel. Where the cuts fall depends on the whole batch; what is added to what,
+// and in which order, does not. 4 warps: each takes 32 keys of the scores and a quarter of the
+// value columns. Keys and values come through a ring of kSlots tiles.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_SPLIT_KERNEL_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_SPLIT_KERNEL_CUH_
 
@@ -23,15 +22,15 @@ inline constexpr int kMaxSplitBatch = 512;
 
 struct SplitShared {
   float maximum[kSplitWarps][kSplitRows];
-  std::uint32_t touched[kSplitWarps][2];                 // ballots of rows g and g + 8
-  std::uint16_t keep[kSplitThreads];                     // KeepBits of each thread, 16 of them
-  int items_before[kMaxSplitBatch + 1];                  // items of the sequences before b
+  std::uint32_t touched[kSplitWarps][2];                    // ballots of rows g and g + 8
+  std::uint16_t keep[kSplitThreads];                        // KeepBits of each thread, 16 of them
+  int items_before[kMaxSplitBatch + 1];                     // items of the sequences before b
   alignas(16) std::uint16_t p[kSplitRows][kBlockKeys + 8];  // padded: ldmatrix without conflicts
 };
 
 template <int kHead, int kSlots>
 constexpr int SplitSharedBytes() {
-  return kSlots * Tile<kHead>::kBlockBytes + 2 * kSplitRows * Tile<kHead>::kRowBytes +
+  return kSlots * Tile<kHead>::kBytes + 2 * Tile<kHead, kSplitRows>::kBytes +
          static_cast<int>(sizeof(SplitShared));
 }
 
@@ -189,17 +188,19 @@ template <typename T, int kHead, int kSlots>
 __global__ void __launch_bounds__(kSplitThreads)
     SplitKernel(const __grid_constant__ CoreArgs args) {
   extern __shared__ __align__(128) unsigned char dynamic[];
-  constexpr int kQueryBytes = kSplitRows * Tile<kHead>::kRowBytes;
+  constexpr int kQueryBytes = Tile<kHead, kSplitRows>::kBytes;
   constexpr int kTiles = kHead / 32;  // n-tiles of value columns of one warp
-  SplitShared& shared = *reinterpret_cast<SplitShared*>(dynamic + kSlots * Tile<kHead>::kBlockBytes +
-                                                        2 * kQueryBytes);
+  SplitShared& shared =
+      *reinterpret_cast<SplitShared*>(dynamic + kSlots * Tile<kHead>::kBytes + 2 * kQueryBytes);
   const std::uint32_t ring = SharedAddress(dynamic);
-  const std::uint32_t queries = ring + kSlots * Tile<kHead>::kBlockBytes;
+  const std::uint32_t queries = ring + kSlots * Tile<kHead>::kBytes;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
-  const std::uint32_t p_address =
-      SharedAddress(&shared.p[lane & 15][0]) + ((lane >> 4) << 4);
+  const std::uint32_t p_address = SharedAddress(&shared.p[lane & 15][0]) + ((lane >> 4) << 4);
 
+  // Lengths come from before the kernel that this one overlaps with; queries and new keys do not.
+  LaunchDependents();
   const int total = CountItems(args, shared);
+  WaitForDependencies();
   const auto cut = [&](unsigned i) {
     return static_cast<int>(static_cast<std::int64_t>(total) * i / gridDim.x);
   };
@@ -215,16 +216,18 @@ __global__ void __launch_bounds__(kSplitThreads)
   bool load_queries = true;
   const auto load_next = [&] {
     if (next_tile < tiles) {
-      const std::uint32_t slot = ring + next_slot * Tile<kHead>::kBlockBytes;
+      const std::uint32_t slot = ring + next_slot * Tile<kHead>::kBytes;
       const HeadTensor& tensor = next_tile % 2 == 0 ? args.key : args.value;
       const T* head = static_cast<const T*>(tensor.data) + load.b * tensor.batch_stride +
                       load.kv_head * tensor.head_stride;
       if (next_tile % 2 == 0 && load_queries) {
-        LoadQueries<T, kHead, kSplitThreads, kSplitRows>(
-            queries + load.parity * kQueryBytes, args, load.b, load.kv_head, load.tile * kSplitRows);
+        LoadQueries<T, kHead, kSplitThreads, kSplitRows>(queries + load.parity * kQueryBytes, args,
+                                                         load.b, load.kv_head,
+                                                         load.tile * kSplitRows);
       }
-      LoadBlock<T, kHead, kSplitThreads>(slot, head, tensor.token_stride, load.block * kBlockKeys,
-                                         load.rows.low, load.rows.high, args.head_size);
+      LoadBlock<T, kHead, kSplitThreads>(threadIdx.x, slot, head, tensor.token_stride,
+                                         load.block * kBlockKeys, load.rows.low, load.rows.high,
+                                         args.head_size);
       if (next_tile % 2 == 1 && next_tile + 1 < tiles) load_queries = load.Advance(args);
       ++next_tile;
       next_slot = next_slot + 1 == kSlots ? 0 : next_slot + 1;
@@ -241,7 +244,7 @@ __global__ void __launch_bounds__(kSplitThreads)
   bool entered = true;
   int slot_index = 0;
   const auto take_slot = [&] {
-    const std::uint32_t slot = ring + slot_index * Tile<kHead>::kBlockBytes;
+    const std::uint32_t slot = ring + slot_index * Tile<kHead>::kBytes;
     slot_index = slot_index + 1 == kSlots ? 0 : slot_index + 1;
     return slot;
   };
@@ -251,7 +254,8 @@ __global__ void __launch_bounds__(kSplitThreads)
     if (entered) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        rows[h] = RowOf(args, cursor.sequence, cursor.kv_head, cursor.tile * kSplitRows + g + 8 * h);
+        rows[h] =
+            RowOf(args, cursor.sequence, cursor.kv_head, cursor.tile * kSplitRows + g + 8 * h);
         state[h] = RowState{};
       }
 #pragma unroll
@@ -272,7 +276,7 @@ __global__ void __launch_bounds__(kSplitThreads)
 #pragma unroll
     for (int k = 0; k < kHead / 16; ++k) {
       std::uint32_t q[4];
-      LoadMatrix4(q, QueryAddress<kHead>(query_tile, 0, k));
+      LoadMatrix4(q, QueryAddress<kHead, kSplitRows>(query_tile, 0, k));
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
         std::uint32_t key[4];
@@ -332,10 +336,9 @@ __global__ void __launch_bounds__(kSplitThreads)
     CopyAsyncWait<kSlots - 1>();
     __syncthreads();  // the values and all probabilities are here
     bool rowwise = false;
-    if (masked &&
-        (args.bias != nullptr || cursor.rows.first_token != cursor.rows.last_token)) {
+    if (masked && (args.bias != nullptr || cursor.rows.first_token != cursor.rows.last_token)) {
       rowwise = __syncthreads_or(
-          ShareHasNotFinite<T, kHead, kSplitThreads>(dynamic + (values - ring)));
+          ShareHasNotFinite<T, kHead, kSplitThreads>(threadIdx.x, dynamic + (values - ring)));
     }
     float block[kTiles][4] = {}, sums[4] = {};
     MultiplySplitValues<T, kHead>(values, p_address, shared, rowwise, block, sums);
@@ -383,7 +386,7 @@ __global__ void __launch_bounds__(kSplitThreads)
       }
       const std::int64_t place = (first_row + r) * args.max_blocks + index;
       if (warp == 0 && lane % 4 == 0) {
-        args.partial_ml[place] = merging ? make_float2(state[h].m, state[h].l)
+        args.partial_ml[place] = merging      ? make_float2(state[h].m, state[h].l)
                                  : touched[h] ? make_float2(mb[h], sums[2 * h])
                                               : make_float2(kMinusInf, -1.0f);
       }

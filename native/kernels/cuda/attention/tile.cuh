@@ -1,8 +1,9 @@
 // Tiles of keys, values and queries in shared memory for the tensor-core kernels.
 //
-// A tile has rows of kHead 16-bit elements; its 16-byte chunk c of row r lies at chunk c ^ (r % 8),
-// so that the eight rows that one ldmatrix reads touch all banks once. Elements from the head size up
-// to kHead are zero, which adds exact zeros to every sum.
+// A tile has kRows rows of kHead 16-bit elements, in slabs of 64 columns: a slab's rows are 128
+// bytes long, and the 16-byte chunk c of row r lies at chunk c ^ (r % 8). The eight rows that one
+// ldmatrix reads touch all banks once, and the slabs are what wgmma calls the 128-byte swizzle.
+// Elements from the head size up to kHead are zero, which adds exact zeros to every sum.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_TILE_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_TILE_CUH_
 
@@ -13,30 +14,31 @@
 
 namespace batch_invariant::cuda {
 
-template <int kHead>
+template <int kHead, int kRows = kBlockKeys>
 struct Tile {
-  static_assert(kHead % 64 == 0);
+  static_assert(kHead % 64 == 0 && kRows % 8 == 0);
   static constexpr int kChunks = kHead / 8;
-  static constexpr int kRowBytes = kHead * 2;
-  static constexpr int kBlockBytes = kBlockKeys * kRowBytes;
+  static constexpr int kSlabBytes = kRows * 128;
+  static constexpr int kBytes = kHead / 64 * kSlabBytes;
 
   static __device__ __forceinline__ std::uint32_t Offset(int row, int chunk) {
-    return row * kRowBytes + ((chunk ^ (row & 7)) << 4);
+    return (chunk >> 3) * kSlabBytes + row * 128 + (((chunk ^ row) & 7) << 4);
   }
 };
 
 // Starts the copy of keys (or values) [first, first + 128) into `tile`; those outside [low, high)
-// become zero without being read.
+// become zero without being read. `thread` counts the kThreads that take part.
 template <typename T, int kHead, int kThreads>
-__device__ __forceinline__ void LoadBlock(std::uint32_t tile, const T* head, std::int64_t stride,
-                                          int first, int low, int high, int head_size) {
+__device__ __forceinline__ void LoadBlock(int thread, std::uint32_t tile, const T* head,
+                                          std::int64_t stride, int first, int low, int high,
+                                          int head_size) {
   constexpr int kChunks = Tile<kHead>::kChunks;
   constexpr int kRowsAtOnce = kThreads / kChunks;
-  const int chunk = threadIdx.x % kChunks;
-  const int row0 = threadIdx.x / kChunks;
+  const int chunk = thread % kChunks;
+  const int row0 = thread / kChunks;
   const bool inside = chunk * 8 < head_size;
   const T* source = head + static_cast<std::int64_t>(first + row0) * stride + chunk * 8;
-#pragma unroll
+#pragma unroll 16
   for (int i = 0; i < kBlockKeys / kRowsAtOnce; ++i) {
     const int row = row0 + i * kRowsAtOnce;
     const bool read = inside && first + row >= low && first + row < high;
@@ -45,8 +47,8 @@ __device__ __forceinline__ void LoadBlock(std::uint32_t tile, const T* head, std
   }
 }
 
-// Starts the copy of `kRows` query rows from row `first` of a KV head on; rows of padding and beyond
-// the last one become zero.
+// Starts the copy of `kRows` query rows from row `first` of a KV head on; rows of padding and
+// beyond the last one become zero.
 template <typename T, int kHead, int kThreads, int kRows>
 __device__ __forceinline__ void LoadQueries(std::uint32_t tile, const CoreArgs& args, int b,
                                             int kv_head, int first) {
@@ -60,15 +62,15 @@ __device__ __forceinline__ void LoadQueries(std::uint32_t tile, const CoreArgs& 
     const int token = r / args.group, head = kv_head * args.group + r % args.group;
     const T* source =
         base + head * args.query.head_stride + token * args.query.token_stride + chunk * 8;
-    CopyAsync16(tile + Tile<kHead>::Offset(row, chunk), read ? source : base, read ? 16 : 0);
+    CopyAsync16(tile + Tile<kHead, kRows>::Offset(row, chunk), read ? source : base, read ? 16 : 0);
   }
 }
 
 // Address of this lane's row for LoadMatrix4 of the A fragment (16 rows from `row`, step `k`).
-template <int kHead>
+template <int kHead, int kRows>
 __device__ __forceinline__ std::uint32_t QueryAddress(std::uint32_t tile, int row, int k) {
   const int lane = threadIdx.x % 32;
-  return tile + Tile<kHead>::Offset(row + (lane & 15), 2 * k + (lane >> 4));
+  return tile + Tile<kHead, kRows>::Offset(row + (lane & 15), 2 * k + (lane >> 4));
 }
 
 // The same for the B fragments of 16 keys from `key`: r[0], r[1] of the first 8, r[2], r[3] of the
@@ -76,10 +78,12 @@ __device__ __forceinline__ std::uint32_t QueryAddress(std::uint32_t tile, int ro
 template <int kHead>
 __device__ __forceinline__ std::uint32_t KeyAddress(std::uint32_t tile, int key, int k) {
   const int lane = threadIdx.x % 32;
-  return tile + Tile<kHead>::Offset(key + (lane & 7) + ((lane >> 4) << 3), 2 * k + ((lane >> 3) & 1));
+  return tile +
+         Tile<kHead>::Offset(key + (lane & 7) + ((lane >> 4) << 3), 2 * k + ((lane >> 3) & 1));
 }
 
-// The same, transposed, for the B fragments of 16 value columns from `column` over 16 keys from `key`.
+// The same, transposed, for the B fragments of 16 value columns from `column` over 16 keys from
+// `key`.
 template <int kHead>
 __device__ __forceinline__ std::uint32_t ValueAddress(std::uint32_t tile, int key, int column) {
   const int lane = threadIdx.x % 32;
@@ -100,9 +104,9 @@ __device__ __forceinline__ bool NotFinite(std::uint32_t pair) {
 
 // This thread's share of the search for NaN or Inf in a block of values.
 template <typename T, int kHead, int kThreads>
-__device__ __forceinline__ bool ShareHasNotFinite(const unsigned char* tile) {
+__device__ __forceinline__ bool ShareHasNotFinite(int thread, const unsigned char* tile) {
   bool found = false;
-  for (int i = threadIdx.x; i < Tile<kHead>::kBlockBytes / 16; i += kThreads) {
+  for (int i = thread; i < Tile<kHead>::kBytes / 16; i += kThreads) {
     const uint4 v = reinterpret_cast<const uint4*>(tile)[i];
     found |= NotFinite<T>(v.x) || NotFinite<T>(v.y) || NotFinite<T>(v.z) || NotFinite<T>(v.w);
   }

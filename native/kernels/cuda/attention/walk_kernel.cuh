@@ -1,10 +1,10 @@
 // Attention for many query rows: one thread block walks the key blocks of 128 rows of one KV head.
 //
-// Contract: attention.tc16 (batch_invariant/cuda/attention.h). 8 warps of 16 rows; row r of a KV head
-// is token r / group of query head r % group, so that the heads of a group share each key block. A
-// warp holds its scores, the state and the accumulator in registers; keys and values come through
-// kStages tile pairs in shared memory. kHead (head size rounded up to 64), kStages and the grid are
-// free: they set neither the order of any sum nor any rounding.
+// Contract: attention.tc16 (batch_invariant/cuda/attention.h). 8 warps of 16 rows; row r of a KV
+// head is token r / group of query head r % group, so that the heads of a group share each key
+// block. A warp holds its scores, the state and the accumulator in registers; keys and values come
+// through kStages tile pairs in shared memory. kHead (head size rounded up to 64), kStages and the
+// grid are free: they set neither the order of any sum nor any rounding.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_WALK_KERNEL_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_WALK_KERNEL_CUH_
 
@@ -17,11 +17,11 @@ inline constexpr int kWalkThreads = 256;
 
 template <int kHead, int kStages>
 constexpr int WalkSharedBytes() {
-  return (1 + 2 * kStages) * Tile<kHead>::kBlockBytes;
+  return (1 + 2 * kStages) * Tile<kHead>::kBytes;
 }
 
-// acc = merge(acc, P V) for kHead columns; `rowwise`: values hold NaN or Inf that some rows must not
-// see, so each row multiplies with its own masked copy (same products, same order).
+// acc = merge(acc, P V) for kHead columns; `rowwise`: values hold NaN or Inf that some rows must
+// not see, so each row multiplies with its own masked copy (same products, same order).
 template <typename T, int kHead>
 __device__ __forceinline__ void MultiplyValues(std::uint32_t values, const std::uint32_t (&p)[8][4],
                                                const MergeFactors (&factors)[2],
@@ -89,13 +89,38 @@ __device__ __forceinline__ void MultiplyValues(std::uint32_t values, const std::
   }
 }
 
+// Writes the rows `first` and `first + 8` of a KV head that this thread has fragments of.
+template <typename T, int kHead>
+__device__ __forceinline__ void StoreRows(const CoreArgs& args, int b, const QueryRow (&rows)[2],
+                                          int first, const RowState (&state)[2],
+                                          const float (&acc)[kHead / 8][4]) {
+  T* output = static_cast<T*>(args.output) + b * args.output_strides.batch_stride;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (first + 8 * h >= args.tokens * args.group) continue;
+    const bool sees_keys = rows[h].high > rows[h].low;
+    const FinishFactors finish = Finish<T>(args, state[h], rows[h].head);
+    T* row = output + rows[h].head * args.output_strides.head_stride +
+             rows[h].token * args.output_strides.token_stride;
+#pragma unroll
+    for (int n = 0; n < kHead / 8; ++n) {
+      const int column = 8 * n + 2 * (threadIdx.x % 4);
+      if (column < args.head_size) {
+        const std::uint32_t pair = PackPair<T>(FinishElement(acc[n][2 * h], finish),
+                                               FinishElement(acc[n][2 * h + 1], finish));
+        *reinterpret_cast<std::uint32_t*>(row + column) = sees_keys ? pair : 0u;
+      }
+    }
+  }
+}
+
 template <typename T, int kHead, int kStages>
 __global__ void __launch_bounds__(kWalkThreads, 1)
     WalkKernel(const __grid_constant__ CoreArgs args) {
   extern __shared__ __align__(128) unsigned char shared[];
   const std::uint32_t queries = SharedAddress(shared);
-  const auto keys = [&](int stage) { return queries + (1 + 2 * stage) * Tile<kHead>::kBlockBytes; };
-  const auto values = [&](int stage) { return keys(stage) + Tile<kHead>::kBlockBytes; };
+  const auto keys = [&](int stage) { return queries + (1 + 2 * stage) * Tile<kHead>::kBytes; };
+  const auto values = [&](int stage) { return keys(stage) + Tile<kHead>::kBytes; };
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int b = blockIdx.z, kv_head = blockIdx.y;
@@ -118,12 +143,13 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
   const T* value_head = static_cast<const T*>(args.value.data) + b * args.value.batch_stride +
                         kv_head * args.value.head_stride;
   const auto load_keys = [&](int block, int stage) {
-    LoadBlock<T, kHead, kWalkThreads>(keys(stage), key_head, args.key.token_stride,
+    LoadBlock<T, kHead, kWalkThreads>(threadIdx.x, keys(stage), key_head, args.key.token_stride,
                                       block * kBlockKeys, tile.low, tile.high, args.head_size);
   };
   const auto load_values = [&](int block, int stage) {
-    LoadBlock<T, kHead, kWalkThreads>(values(stage), value_head, args.value.token_stride,
-                                      block * kBlockKeys, tile.low, tile.high, args.head_size);
+    LoadBlock<T, kHead, kWalkThreads>(threadIdx.x, values(stage), value_head,
+                                      args.value.token_stride, block * kBlockKeys, tile.low,
+                                      tile.high, args.head_size);
   };
 
   if (blocks.first < blocks.last) {
@@ -155,7 +181,7 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
 #pragma unroll
     for (int k = 0; k < kHead / 16; ++k) {
       std::uint32_t q[4];
-      LoadMatrix4(q, QueryAddress<kHead>(queries, 16 * warp, k));
+      LoadMatrix4(q, QueryAddress<kHead, kWalkRows>(queries, 16 * warp, k));
 #pragma unroll
       for (int n = 0; n < 8; ++n) {
         std::uint32_t key[4];
@@ -166,8 +192,8 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
     }
 
     const int first_key = block * kBlockKeys;
-    const bool masked = args.bias != nullptr || first_key < tile.all_low ||
-                        first_key + kBlockKeys > tile.all_high;
+    const bool masked =
+        args.bias != nullptr || first_key < tile.all_low || first_key + kBlockKeys > tile.all_high;
     KeepBits keep;
     bool touched[2] = {true, true};
     ScoreFragments<T, 16>(args, b, rows, first_key, masked, s, keep);
@@ -206,29 +232,12 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
     bool rowwise = false;
     if (masked && (args.bias != nullptr || !one_token)) {
       rowwise = __syncthreads_or(ShareHasNotFinite<T, kHead, kWalkThreads>(
-          shared + (values(stage) - queries)));
+          threadIdx.x, shared + (values(stage) - queries)));
     }
     MultiplyValues<T, kHead>(values(stage), p, factors, touched, rowwise, keep, acc);
   }
 
-  T* output = static_cast<T*>(args.output) + b * args.output_strides.batch_stride;
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (first_row + 16 * warp + lane / 4 + 8 * h >= args.tokens * args.group) continue;
-    const bool sees_keys = rows[h].high > rows[h].low;
-    const FinishFactors finish = Finish<T>(args, state[h], rows[h].head);
-    T* row = output + rows[h].head * args.output_strides.head_stride +
-             rows[h].token * args.output_strides.token_stride;
-#pragma unroll
-    for (int n = 0; n < kHead / 8; ++n) {
-      const int column = 8 * n + 2 * (lane % 4);
-      if (column < args.head_size) {
-        const std::uint32_t pair = PackPair<T>(FinishElement(acc[n][2 * h], finish),
-                                               FinishElement(acc[n][2 * h + 1], finish));
-        *reinterpret_cast<std::uint32_t*>(row + column) = sees_keys ? pair : 0u;
-      }
-    }
-  }
+  StoreRows<T, kHead>(args, b, rows, first_row + 16 * warp + lane / 4, state, acc);
 }
 
 }  // namespace batch_invariant::cuda

@@ -1,0 +1,194 @@
+// Copies, gathers, Range and rotary embedding against plain host loops.
+#include <cmath>
+#include <vector>
+
+#include "batch_invariant/cuda/gather.h"
+#include "batch_invariant/cuda/layout.h"
+#include "batch_invariant/cuda/rotary.h"
+#include "tests/native/cuda/common/device_test.h"
+
+namespace batch_invariant::cuda::test {
+namespace {
+
+TEST(Layout, CopiesStrided) {
+
+  constexpr std::int64_t kCount = 3 * 5 * 16 * 8;
+  Buffer<float> from(kCount), to(kCount);
+  Randomize(from.data(), kCount, 8);
+  const std::vector<float> host = from.Host();
+  struct View {
+    std::vector<std::int64_t> shape, from, to;
+    std::int64_t start;
+  };
+  const View views[] = {
+      {{3, 16, 5, 8}, {640, 8, 128, 1}, {640, 40, 8, 1}, 0},   // transpose of axes 1 and 2
+      {{8, 16, 5, 3}, {1, 8, 128, 640}, {240, 15, 3, 1}, 0},   // transpose of all
+      {{3, 5, 4, 8}, {640, 128, 16, 1}, {160, 32, 8, 1}, 8},   // slice with step 2
+      {{3, 5, 16, 8}, {640, 128, 8, -1}, {640, 128, 8, 1}, 7},  // reversed
+      {{3, 5, 16, 8}, {0, 128, 0, 1}, {640, 128, 8, 1}, 0},    // expand
+      {{}, {}, {}, 5},                                          // one element
+  };
+  for (const View& view : views) {
+    to.Poison();
+    ASSERT_STATUS_OK(CopyStrided({DataType::kFloat32, view.shape, from.data() + view.start, view.from,
+                                  to.data(), view.to},
+                                 nullptr));
+    const std::vector<float> result = to.Host();
+    std::int64_t count = 1;
+    for (const std::int64_t extent : view.shape) count *= extent;
+    int wrong = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::int64_t rest = i, source = view.start, target = 0;
+      for (int axis = static_cast<int>(view.shape.size()) - 1; axis >= 0; --axis) {
+        source += rest % view.shape[axis] * view.from[axis];
+        target += rest % view.shape[axis] * view.to[axis];
+        rest /= view.shape[axis];
+      }
+      wrong += result[target] != host[source];
+    }
+    Compared() += count;
+    EXPECT_EQ(wrong, 0);
+    EXPECT_TRUE(to.GuardsIntact());
+  }
+  const std::int64_t two[] = {2, 2}, one[] = {1};
+  EXPECT_EQ(CopyStrided({DataType::kFloat32, two, from.data(), one, to.data(), two}, nullptr).code,
+            StatusCode::kInvalidArgument);
+}
+
+TEST(Layout, Ranges) {
+  Buffer<std::int64_t> y(5);
+  RangeArgs args;
+  args.count = 5;
+  args.integer_start = 3;
+  args.integer_delta = -2;
+  args.y = y.data();
+  ASSERT_STATUS_OK(Range(args, nullptr));
+  EXPECT_EQ(y.Host(), (std::vector<std::int64_t>{3, 1, -1, -3, -5}));
+}
+
+TEST(Gather, TakesRows) {
+  for (const std::int64_t inner : {1, 7, 64}) {
+    Buffer<__half> data(2 * 10 * inner), y(2 * 4 * inner);
+    Randomize(data.data(), data.size(), 64);
+    Buffer<std::int32_t> indices(4);
+    indices.Set({3, -1, 12, 0});
+    GatherArgs args{DataType::kFloat16, DataType::kInt32, 2, 10, inner, 4, data.data(),
+                    indices.data(), y.data()};
+    ASSERT_STATUS_OK(Gather(args, nullptr));
+    const auto host = data.Host(), result = y.Host();
+    const int rows[] = {3, 9, -1, 0};
+    for (int o = 0; o < 2; ++o) {
+      for (int c = 0; c < 4; ++c) {
+        for (std::int64_t i = 0; i < inner; ++i) {
+          const float expected =
+              rows[c] < 0 ? 0.0f : static_cast<float>(host[(o * 10 + rows[c]) * inner + i]);
+          ASSERT_EQ(static_cast<float>(result[(o * 4 + c) * inner + i]), expected);
+        }
+      }
+    }
+    Compared() += 8 * inner;
+  }
+}
+
+TEST(Gather, Dequantises) {
+  constexpr int kRows = 6, kWidth = 96, kBlock = 32, kBlocks = 3;
+  for (const int bits : {4, 8}) {
+    for (const bool is_signed : {false, true}) {
+      for (const bool with_zeros : {false, true}) {
+        const int row_bytes = kWidth * bits / 8, zero_bytes = (kBlocks * bits + 7) / 8;
+        std::vector<std::uint8_t> data(kRows * row_bytes), zeros(kRows * zero_bytes);
+        for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::uint8_t>(i * 37 + 11);
+        for (std::size_t i = 0; i < zeros.size(); ++i) zeros[i] = static_cast<std::uint8_t>(i * 53 + 7);
+        Buffer<std::uint8_t> device_data(data.size()), device_zeros(zeros.size());
+        device_data.Set(data);
+        device_zeros.Set(zeros);
+        Buffer<float> scales(kRows * kBlocks), y(2 * kWidth);
+        Randomize(scales.data(), scales.size(), 3);
+        Buffer<std::int64_t> indices(2);
+        indices.Set({4, 1});
+        GatherBlockQuantizedArgs args;
+        args.bits = bits;
+        args.is_signed = is_signed;
+        args.rows = kRows;
+        args.width = kWidth;
+        args.block_size = kBlock;
+        args.count = 2;
+        args.data = device_data.data();
+        args.scales = scales.data();
+        if (with_zeros) args.zero_points = device_zeros.data();
+        args.indices = indices.data();
+        args.y = y.data();
+        ASSERT_STATUS_OK(GatherBlockQuantized(args, nullptr));
+        const auto host_scales = scales.Host(), result = y.Host();
+        const auto read = [&](const std::uint8_t* row, int i) {
+          int v = bits == 8 ? row[i] : row[i / 2] >> (i % 2 * 4) & 15;
+          if (is_signed && v >= 1 << (bits - 1)) v -= 1 << bits;
+          return v;
+        };
+        for (int c = 0; c < 2; ++c) {
+          const int row = c == 0 ? 4 : 1;
+          for (int i = 0; i < kWidth; ++i) {
+            const int zero = with_zeros ? read(&zeros[row * zero_bytes], i / kBlock)
+                             : is_signed ? 0
+                                         : 1 << (bits - 1);
+            ASSERT_EQ(result[c * kWidth + i],
+                      static_cast<float>(read(&data[row * row_bytes], i) - zero) *
+                          host_scales[row * kBlocks + i / kBlock]);
+          }
+        }
+        Compared() += 2 * kWidth;
+      }
+    }
+  }
+}
+
+TEST(Rotary, RotatesPairs) {
+  constexpr std::int64_t kBatch = 2, kHeads = 3, kTokens = 5, kSize = 24, kDim = 16, kRows = 40;
+  for (const bool interleaved : {false, true}) {
+    Buffer<float> x(kBatch * kTokens * kHeads * kSize), y(x.size()), cosines(kRows * kDim / 2),
+        sines(cosines.size());
+    Randomize(x.data(), x.size(), kSize);
+    Randomize(cosines.data(), cosines.size(), 8);
+    Randomize(sines.data(), sines.size(), 8);
+    Buffer<std::int64_t> ids(kBatch * kTokens);
+    ids.Set({3, 4, 5, 6, 7, 30, 31, 32, 33, 39});
+    RotaryArgs args;
+    args.batch = kBatch;
+    args.heads = kHeads;
+    args.tokens = kTokens;
+    args.head_size = kSize;
+    args.rotary_dim = kDim;
+    args.interleaved = interleaved;
+    args.x = x.data();
+    args.y = y.data();
+    args.x_batch = args.y_batch = kTokens * kHeads * kSize;
+    args.x_token = args.y_token = kHeads * kSize;
+    args.x_head = args.y_head = kSize;
+    args.position_ids = ids.data();
+    args.cos_cache = cosines.data();
+    args.sin_cache = sines.data();
+    args.cache_rows = kRows;
+    ASSERT_STATUS_OK(Rotary(args, nullptr));
+    const auto hx = x.Host(), hy = y.Host(), hc = cosines.Host(), hs = sines.Host();
+    const auto hid = ids.Host();
+    for (std::int64_t t = 0; t < kBatch * kTokens; ++t) {
+      for (std::int64_t h = 0; h < kHeads; ++h) {
+        const float* in = &hx[(t * kHeads + h) * kSize];
+        const float* out = &hy[(t * kHeads + h) * kSize];
+        for (int i = 0; i < kDim / 2; ++i) {
+          const int u = interleaved ? 2 * i : i, v = interleaved ? 2 * i + 1 : i + kDim / 2;
+          const float c = hc[hid[t] * kDim / 2 + i], s = hs[hid[t] * kDim / 2 + i];
+          ASSERT_EQ(out[u], std::fmaf(in[u], c, -(in[v] * s)));
+          ASSERT_EQ(out[v], std::fmaf(in[v], c, in[u] * s));
+        }
+        for (int i = kDim; i < kSize; ++i) ASSERT_EQ(out[i], in[i]);
+      }
+    }
+    Compared() += x.size();
+  }
+}
+
+}  // namespace
+}  // namespace batch_invariant::cuda::test
+
+int main(int argc, char** argv) { return batch_invariant::cuda::test::RunTests(argc, argv); }
