@@ -14,7 +14,8 @@ using batch_invariant::cuda::Stream;
 
 // One attention problem; the layout is repeated in attention.py.
 struct Problem {
-  std::int32_t bfloat16, batch, tokens, heads, kv_heads, head_size, total, capacity, window, whole_op;
+  std::int32_t bfloat16, batch, tokens, heads, kv_heads, head_size, total, capacity, window,
+      whole_op;
   void *query, *key_cache, *value_cache, *output, *last_key, *cosines, *sines, *workspace;
   std::int64_t workspace_bytes;
 };
@@ -83,7 +84,8 @@ extern "C" std::int64_t BenchmarkWorkspaceBytes(const Problem* p) {
 extern "C" std::int64_t BenchmarkRun(const Problem* p, void* stream) {
   const auto bytes = static_cast<std::size_t>(p->workspace_bytes);
   const Status status =
-      p->whole_op ? GroupQueryAttention(WholeOp(*p), p->workspace, bytes, static_cast<Stream>(stream))
-                  : Attention(Core(*p), p->workspace, bytes, static_cast<Stream>(stream));
+      p->whole_op
+          ? GroupQueryAttention(WholeOp(*p), p->workspace, bytes, static_cast<Stream>(stream))
+          : Attention(Core(*p), p->workspace, bytes, static_cast<Stream>(stream));
   return Report(status, 0);
 }

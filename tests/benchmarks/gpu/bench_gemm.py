@@ -74,10 +74,10 @@ def main():
                             timing.pointer(w), timing.size(w.nbytes), timing.pointer(sink), timing.stream())
                     for kernel in range(lib.bi_gemm_kernels()):
                         height = lib.bi_gemm_rows(kernel)
-                        fits = height >= 64 if m > 128 else m <= 2 * height and height <= max(4 * m, 16)
+                        fits = height >= 64 if m > 256 else m <= 4 * height and height <= max(2 * m, 16)
                         if lib.bi_gemm_serves(ctypes.c_int(kernel), *shape) and fits:
                             name = lib.bi_gemm_name(kernel).decode()
-                            if name.startswith("tile_elements"):
+                            if name.startswith("tile_"):
                                 continue
                             candidates[name] = lambda kernel=kernel: ours(kernel)
                 large = m * n * k > 2e11
@@ -98,6 +98,7 @@ def main():
                 text = (f"{dtype[:4]} k{k:6d} n{n:7d} m{m:5d} cublas {times['peer']:8.1f} ours {times['ours']:8.1f} "
                         f"floor {floor:8.1f} ratio {line['ratio']:.2f} {line['kernel']}")
                 if options.every_kernel:
+                    rows[-1]["kernels"] = {c: round(t, 2) for c, t in times.items() if c not in ("peer", "ours")}
                     others = sorted((t, c) for c, t in times.items() if c not in ("peer", "ours"))
                     text += " | " + " ".join(f"{c} {t:.1f}" for t, c in others)
                 print(text, flush=True)

@@ -16,11 +16,11 @@ double Cost(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMul
   const auto records = static_cast<double>(CeilDiv(plan.k, 128));
   const double outputs = kernel.rows * kernel.columns / 64.0;
   // Dequantisation of a record, all warps of a block; the chain of products; the tensor cores.
-  const double dequantise = (kernel.stored_bits == 4 ? 60.0 : 76.0) * kernel.columns / 16;
-  const double step = kernel.wgmma ? std::max({556.0, 2.4 * dequantise, 7.9 * outputs})
-                                   : std::max(267.0 * (1 + 0.3 * kernel.rows / 8),
-                                              dequantise * (1 + 0.26 * kernel.rows / 8));
-  return waves * (records * step + 8000 + 27 * outputs);
+  const double dequantise = (kernel.stored_bits == 4 ? 60.0 : 72.0) * kernel.columns / 16;
+  const double step = kernel.wgmma ? std::max({407.0, 1.1 * dequantise, 5.24 * outputs})
+                                   : std::max(237 * (1 + 0.02 * kernel.rows),
+                                              dequantise * (1 + 0.00875 * kernel.rows));
+  return waves * (records * step + 8830 + 4.6 * outputs);
 }
 
 }  // namespace

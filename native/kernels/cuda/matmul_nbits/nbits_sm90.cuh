@@ -7,7 +7,7 @@
 // May vary freely: tile shape, stages, instruction, the order of tiles.
 //
 // One producer thread keeps a ring of stages of 128 along K full: a box of activations by tensor
-// copy, one contiguous record for each 16 weight rows by bulk copy. Blocks are persistent.
+// copy, one contiguous pair of records for each 32 weight rows by bulk copy. Blocks are persistent.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_SM90_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_SM90_CUH_
 
@@ -32,7 +32,7 @@ struct NBitsShape {
   static constexpr int kThreads = 32 * (kTiles + kProducerWarps);
   static constexpr int kTokenBytes = 2 * kTokens * 128;  // two atoms of 64 along K
   static constexpr bool kMoveRegisters = kWgmma && kTiles == 8;
-  static_assert(!kWgmma || kTiles % 4 == 0);
+  static_assert(kTiles % (kWgmma ? 4 : 2) == 0);
 };
 
 struct NBitsParams {
@@ -42,6 +42,7 @@ struct NBitsParams {
   int stages;
   int stage_bytes;
   int tiles_m, tiles_n;
+  int whole;  // 0 or 1: K is whole tiles of 64, so that one copy brings the rows of a of a stage
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -83,28 +84,32 @@ __device__ __forceinline__ void NBitsProduce(const NBitsRing& ring, const CUtens
                                              const NBitsParams& p) {
   const std::uint64_t keep = PolicyEvictLast();
   const std::uint64_t once = p.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
-  const int record_bytes = p.layout.record_bytes();
+  const int pair_bytes = 2 * p.layout.record_bytes();
   NBitsPosition at;
   for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
     int m, n;
     LocateNBitsTile(p, tile, &m, &n);
-    const int records = min(Shape::kTiles, p.layout.records_n - n * Shape::kTiles);
-    const std::int64_t row_bytes = std::int64_t{p.layout.records_k} * record_bytes;
-    const unsigned char* source = p.packed + n * Shape::kTiles * row_bytes;
+    const int pairs = min(Shape::kTiles, p.layout.records_n - n * Shape::kTiles) / 2;
+    const std::int64_t row_bytes = std::int64_t{p.layout.records_k} * pair_bytes;
+    const unsigned char* source = p.packed + n * (Shape::kTiles / 2) * row_bytes;
     for (int step = 0; step < p.layout.records_k; ++step) {
       BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
       const std::uint32_t full = ring.Full(at.stage), stage = ring.Stage(at.stage);
-      BarrierExpectBytes(full, Shape::kTokenBytes + records * record_bytes);
-      for (int r = 0; r < records; ++r) {
-        BulkCopy(stage + Shape::kTokenBytes + r * record_bytes, source + r * row_bytes,
-                 record_bytes, full, once);
+      BarrierExpectBytes(full, Shape::kTokenBytes + pairs * pair_bytes);
+      for (int pair = 0; pair < pairs; ++pair) {
+        BulkCopy(stage + Shape::kTokenBytes + pair * pair_bytes, source + pair * row_bytes,
+                 pair_bytes, full, once);
       }
+      if (p.whole) {
+        TensorCopy(stage, map_a, full, {0, m * Shape::kTokens, 2 * step, 0}, keep);
+      } else {
 #pragma unroll
-      for (int atom = 0; atom < 2; ++atom) {
-        TensorCopy(stage + atom * Shape::kTokens * 128, map_a, full,
-                   {step * kRecordK + atom * kTileK, m * Shape::kTokens, 0, 0}, keep);
+        for (int atom = 0; atom < 2; ++atom) {
+          TensorCopy(stage + atom * Shape::kTokens * 128, map_a, full,
+                     {step * kRecordK + atom * kTileK, m * Shape::kTokens, 0, 0}, keep);
+        }
       }
-      source += record_bytes;
+      source += pair_bytes;
       at.Advance(ring.stages);
     }
   }

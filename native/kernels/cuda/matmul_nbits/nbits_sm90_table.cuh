@@ -43,12 +43,15 @@ Status LaunchNBitsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
       AllowSharedMemory(kernel, device.max_shared_memory_per_block, "NBitsSm90"));
 
   CUtensorMap map_a;
-  BATCH_INVARIANT_RETURN_IF_ERROR(MakeTensorMap({plan.type,
-                                                 args.a,
-                                                 {plan.k, args.m, 1, 1},
-                                                 {args.a_row_stride, 0, 0},
-                                                 {kTileK, Shape::kTokens, 1, 1}},
-                                                &map_a));
+  const bool whole = plan.k % kTileK == 0;
+  params.whole = whole;
+  BATCH_INVARIANT_RETURN_IF_ERROR(
+      MakeTensorMap({plan.type,
+                     args.a,
+                     {whole ? kTileK : plan.k, args.m, whole ? plan.k / kTileK : 1, 1},
+                     {args.a_row_stride, kTileK, 0},
+                     {kTileK, Shape::kTokens, whole ? 2 : 1, 1}},
+                    &map_a));
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(tiles, device.multiprocessors));
   kernel<<<blocks, Shape::kThreads, shared, stream>>>(map_a, MakeEpilogue<T>(g), params);
   return LaunchStatus("NBitsSm90");
@@ -77,7 +80,6 @@ std::span<const NBitsKernel> Sm90NBitsKernels() {
       MakeNBitsKernel<T, 4, NBitsShape<false, 8, 16>>("nbits4_mma_16x128"),
       MakeNBitsKernel<T, 4, NBitsShape<false, 2, 32>>("nbits4_mma_32x32"),
       MakeNBitsKernel<T, 4, NBitsShape<false, 4, 32>>("nbits4_mma_32x64"),
-      MakeNBitsKernel<T, 4, NBitsShape<false, 2, 64>>("nbits4_mma_64x32"),
       MakeNBitsKernel<T, 4, NBitsShape<true, 4, 64>>("nbits4_wgmma_64x64"),
       MakeNBitsKernel<T, 4, NBitsShape<true, 8, 64>>("nbits4_wgmma_64x128"),
       MakeNBitsKernel<T, 4, NBitsShape<true, 4, 128>>("nbits4_wgmma_128x64"),
@@ -89,7 +91,7 @@ std::span<const NBitsKernel> Sm90NBitsKernels() {
       MakeNBitsKernel<T, 8, NBitsShape<false, 2, 32>>("nbits8_mma_32x32"),
       MakeNBitsKernel<T, 8, NBitsShape<true, 4, 64>>("nbits8_wgmma_64x64"),
       MakeNBitsKernel<T, 8, NBitsShape<true, 8, 128>>("nbits8_wgmma_128x128"),
-      MakeNBitsKernel<T, 8, NBitsShape<true, 8, 256>>("nbits8_wgmma_256x128"),
+      MakeNBitsKernel<T, 8, NBitsShape<true, 4, 128>>("nbits8_wgmma_128x64"),
   };
   return kKernels;
 }

@@ -30,10 +30,10 @@ __device__ std::uint32_t Code(const Source& s, std::int64_t n, std::int64_t k) {
 template <typename T>
 __global__ void PackRecords(Source s, PackedLayout layout, float zero_offset,
                             unsigned char* packed) {
-  const std::int64_t record = blockIdx.x;
-  const std::int64_t n0 = record / layout.records_k * kRecordRows;
-  const std::int64_t k0 = record % layout.records_k * kRecordK;
-  unsigned char* out = packed + record * layout.record_bytes();
+  const int record_n = blockIdx.x / layout.records_k, record_k = blockIdx.x % layout.records_k;
+  const std::int64_t n0 = std::int64_t{record_n} * kRecordRows;
+  const std::int64_t k0 = std::int64_t{record_k} * kRecordK;
+  unsigned char* out = packed + layout.Position(record_n, record_k) * layout.record_bytes();
 
   const int words = layout.code_bytes() / 4;
   const int words_per_step = layout.bits / 4;

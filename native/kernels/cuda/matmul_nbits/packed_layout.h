@@ -1,8 +1,8 @@
 // The packed weights of MatMulNBits.
 //
-// A record holds 16 rows of w by 128 of K; the records of 16 rows follow one another along K, so a
-// block streams contiguous bytes. Rows are filled up to a multiple of 16, K to one of 128, with
-// scale 0. Weights of 2 bits are stored in 4.
+// A record holds 16 rows of w by 128 of K. The two records of 32 rows lie together and follow one
+// another along K, so a block streams contiguous bytes. Rows are filled up to a multiple of 32, K
+// to one of 128, with scale 0. Weights of 2 bits are stored in 4.
 //   codes    for each 64 of K ("atom") and each of its 16-byte groups: 32 lanes x 4 words. The
 //   words of
 //            a lane are its A fragments of mma m16n8k16 (common/mma.cuh) for ascending steps of 16:
@@ -30,12 +30,16 @@ struct PackedLayout {
   int element;     // bytes of a scale
   bool has_zeros;
   int records_k;  // records along K
-  int records_n;
+  int records_n;  // even
 
   __host__ __device__ int code_bytes() const { return kRecordRows * kRecordK * bits / 8; }
   __host__ __device__ int scale_bytes() const { return parts * kRecordRows * element; }
   __host__ __device__ int record_bytes() const {
     return code_bytes() + scale_bytes() * (has_zeros ? 2 : 1);
+  }
+  // Position of the record of 16 rows `n` and 128 of K `k`, in records.
+  __host__ __device__ std::int64_t Position(int n, int k) const {
+    return (std::int64_t{n / 2} * records_k + k) * 2 + n % 2;
   }
 };
 
@@ -50,7 +54,7 @@ inline PackedLayout LayoutOf(const MatMulNBitsPlan& plan) {
   layout.element = static_cast<int>(ElementSize(plan.type));
   layout.has_zeros = plan.zero_points != ZeroPoints::kDefault;
   layout.records_k = static_cast<int>((plan.k + kRecordK - 1) / kRecordK);
-  layout.records_n = static_cast<int>((plan.n + kRecordRows - 1) / kRecordRows);
+  layout.records_n = static_cast<int>((plan.n + 2 * kRecordRows - 1) / (2 * kRecordRows)) * 2;
   return layout;
 }
 

@@ -22,7 +22,7 @@ struct PackedWeights {
 
   // w[row, k] for row < 16 * records_n and k < 128 * records_k.
   __device__ __forceinline__ T Weight(int row, int kk) const {
-    const std::int64_t index = std::int64_t{row / kRecordRows} * layout.records_k + kk / kRecordK;
+    const std::int64_t index = layout.Position(row / kRecordRows, kk / kRecordK);
     const unsigned char* record = packed + index * layout.record_bytes();
     const int r = row % kRecordRows, in = kk % kRecordK;
     const int step = in / 16, lane = 4 * (r % 8) + in % 8 / 2;
