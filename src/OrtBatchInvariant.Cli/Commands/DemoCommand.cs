@@ -13,6 +13,8 @@ internal static class DemoCommand
 {
     private const int RequiredCompletions = 1000;
     private const int QuickRequiredCompletions = 100;
+    private const int NewTokens = 24;
+    private const int QuickNewTokens = 12;
 
     // The last one is long enough that its completion crosses from one block of 128 keys to the next.
     private static readonly string[] s_prompts =
@@ -82,7 +84,13 @@ internal static class DemoCommand
     private static IReadOnlyList<DemoModelResult> RunAll(
         IReadOnlyList<DemoModel> models, Request request, Func<string, IProgressBar> addBar, CancellationToken cancellation)
     {
-        var options = new ExperimentOptions { Prompts = s_prompts, IsQuick = request.IsQuick, Seed = request.Seed };
+        var options = new ExperimentOptions
+        {
+            Prompts = request.IsQuick ? [s_prompts[0], s_prompts[^1]] : s_prompts,
+            NewTokens = request.IsQuick ? QuickNewTokens : NewTokens,
+            IsQuick = request.IsQuick,
+            Seed = request.Seed,
+        };
         var work = models
             .SelectMany(model => new[] { (Model: model, Kernels: KernelSet.Stock), (Model: model, Kernels: KernelSet.BatchInvariant) })
             .Select(item => (item.Model, item.Kernels, Name: $"{item.Model.Title}, {(item.Kernels == KernelSet.Stock ? "stock" : "batch-invariant")}"))

@@ -42,7 +42,10 @@ internal static class DemoReport
 
         table.AddEmptyRow();
         AddRow(table, model.Stock.All, model.BatchInvariant.All);
-        table.AddRow("tokens per second", "", Number(model.Stock.TokensPerSecond), "", Number(model.BatchInvariant.TokensPerSecond), "");
+        double ratio = model.BatchInvariant.TokensPerSecond / model.Stock.TokensPerSecond;
+        table.AddRow(
+            "tokens per second", "", Number(model.Stock.TokensPerSecond), "", Number(model.BatchInvariant.TokensPerSecond),
+            ratio.ToString("'x'0.00", CultureInfo.InvariantCulture));
         return table;
     }
 
@@ -58,8 +61,11 @@ internal static class DemoReport
     {
         int common = parting.Alone.Zip(parting.Other).TakeWhile(pair => pair.First == pair.Second).Count();
         console.MarkupLineInterpolated($"Stock, twice the same prompt: [grey]{OneLine(parting.Prompt)}[/]");
-        console.MarkupLineInterpolated($"   alone   [grey]…{OneLine(parting.Alone[..common])}[/][yellow]{OneLine(parting.Alone[common..])}[/]");
-        console.MarkupLineInterpolated($"   again   [grey]…{OneLine(parting.Other[..common])}[/][yellow]{OneLine(parting.Other[common..])}[/]");
+        int width = parting.OtherRun.Length;
+        console.MarkupLineInterpolated(
+            $"   {"alone".PadRight(width)}  [grey]…{OneLine(parting.Alone[..common])}[/][yellow]{OneLine(parting.Alone[common..])}[/]");
+        console.MarkupLineInterpolated(
+            $"   {parting.OtherRun}  [grey]…{OneLine(parting.Other[..common])}[/][yellow]{OneLine(parting.Other[common..])}[/]");
     }
 
     private static void PrintVerdict(DemoResult result, IAnsiConsole console)

@@ -25,6 +25,13 @@ public sealed record CompletionBatch(IReadOnlyList<CompletionRow> Rows, int NewT
     /// <summary>The number of threads that an operator may use; null for what the model was loaded with.</summary>
     public int? Threads { get; init; }
 
+    /// <summary>What is special about this run, in a few words.</summary>
+    public string Description =>
+        Rows.Count > 1 ? $"in a batch of {Rows.Count}"
+        : ChunkSize is { } chunk ? $"prefill in chunks of {chunk}"
+        : Forced > 0 ? $"first {Forced} tokens prefilled"
+        : "alone";
+
     /// <summary>The completions in this batch that somebody looks at.</summary>
     public int Probes => Rows.Count(row => row.Prompt is not null);
 }

@@ -36,7 +36,7 @@ public sealed class CompletionRunner(HostedModel model)
             }
 
             Generate(batch, width, recorders);
-            return [.. recorders.OfType<RowRecorder>().Select(recorder => recorder.Finish())];
+            return [.. recorders.OfType<RowRecorder>().Select(recorder => recorder.Finish(batch.Description))];
         }
         catch (OnnxRuntimeGenAIException exception)
         {

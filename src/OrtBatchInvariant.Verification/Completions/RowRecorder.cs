@@ -31,7 +31,7 @@ internal sealed class RowRecorder(int prompt, IReadOnlyList<int> eosTokenIds, in
         IsDone = eosTokenIds.Contains(chosen) || _tokens.Count == newTokens;
     }
 
-    public Completion Finish() => new(prompt, _tokens, Convert.ToHexStringLower(_hash.GetHashAndReset()), _logitsCount);
+    public Completion Finish(string run) => new(prompt, _tokens, Convert.ToHexStringLower(_hash.GetHashAndReset()), _logitsCount, run);
 
     public void Dispose() => _hash.Dispose();
 }

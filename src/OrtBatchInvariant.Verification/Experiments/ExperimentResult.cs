@@ -31,7 +31,8 @@ public sealed record ExperimentResult(
 /// <param name="Prompt">The prompt.</param>
 /// <param name="Alone">Its completion alone in its batch.</param>
 /// <param name="Other">Another completion of it.</param>
-public sealed record PartingTexts(string Prompt, string Alone, string Other);
+/// <param name="OtherRun">What was special about the run that the other is from.</param>
+public sealed record PartingTexts(string Prompt, string Alone, string Other, string OtherRun);
 
 /// <summary>What the runs of one axis came to. Different answers are counted a prompt at a time; the worst prompt counts.</summary>
 /// <param name="Name">The axis.</param>

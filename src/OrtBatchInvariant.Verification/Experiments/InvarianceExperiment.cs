@@ -107,6 +107,7 @@ public static class InvarianceExperiment
         return parting is not { } found ? null : new PartingTexts(
             model.Tokenizer.Decode(prompts[found.Alone.Prompt]),
             model.Tokenizer.Decode([.. found.Alone.Tokens]),
-            model.Tokenizer.Decode([.. found.Other.Tokens]));
+            model.Tokenizer.Decode([.. found.Other.Tokens]),
+            found.Other.Run);
     }
 }
