@@ -11,6 +11,8 @@ std::span<const OpDefinition> CpuOps() {
     AppendNorm(*list);
     AppendSoftmax(*list);
     AppendGroupQueryAttention(*list);
+    AppendMultiHeadAttention(*list);
+    AppendOnnxAttention(*list);
     AppendRotaryEmbedding(*list);
     AppendElementwise(*list);
     AppendReduce(*list);

@@ -14,6 +14,8 @@ void AppendMatMulNBits(std::vector<OpDefinition>& ops);  // MatMulNBits
 void AppendNorm(std::vector<OpDefinition>& ops);         // the layer and RMS norms
 void AppendSoftmax(std::vector<OpDefinition>& ops);      // Softmax, LogSoftmax
 void AppendGroupQueryAttention(std::vector<OpDefinition>& ops);
+void AppendMultiHeadAttention(std::vector<OpDefinition>& ops);
+void AppendOnnxAttention(std::vector<OpDefinition>& ops);
 void AppendRotaryEmbedding(std::vector<OpDefinition>& ops);
 void AppendElementwise(std::vector<OpDefinition>& ops);  // Sigmoid, Tanh, Gelu ...
 void AppendReduce(std::vector<OpDefinition>& ops);       // ReduceSum, ReduceMean ...

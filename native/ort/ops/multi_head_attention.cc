@@ -1,0 +1,254 @@
+// MultiHeadAttention (com.microsoft) on the CPU. Every packing of query, key and value is a choice
+// of strides.
+#include <array>
+
+#include "batch_invariant/contract.h"
+#include "batch_invariant/cpu/attention.h"
+#include "ort/ops/op_table.h"
+
+namespace batch_invariant::ort {
+namespace {
+
+enum Input : size_t {
+  kQuery,
+  kKey,
+  kValue,
+  kBias,
+  kKeyPaddingMask,
+  kAttentionBias,
+  kPastKey,
+  kPastValue,
+  kPastSequenceLength,
+  kCacheIndirection,
+};
+
+Status Accept(const NodeInfo& node) {
+  if (node.HasInput(kPastSequenceLength)) {
+    return Status::Unsupported("the input past_sequence_length is not served");
+  }
+  if (node.HasInput(kCacheIndirection)) {
+    return Status::Unsupported("the input cache_indirection is not served");
+  }
+  if (node.Int("num_heads", 0) <= 0) return Status::InvalidArgument("num_heads must be positive");
+  return Status::Ok();
+}
+
+Status Wrong(const char* what, const Tensor& tensor, const char* needed) {
+  return Status::InvalidArgument(std::string("MultiHeadAttention: ") + what + " is " +
+                                 ShapeText(tensor.shape) + ", needed is " + needed);
+}
+
+// [batch, tokens, heads * size], or [batch, tokens, heads, parts, size] at one part.
+cpu::HeadView ViewTokens(const float* data, int64_t tokens, int64_t heads, int64_t size,
+                         int64_t parts = 1, int64_t part = 0) {
+  return {data + part * size, tokens * heads * parts * size, parts * size, heads * parts * size};
+}
+
+class MultiHeadAttentionKernel final : public OpKernel {
+ public:
+  explicit MultiHeadAttentionKernel(const NodeInfo& node) {
+    attributes_.num_heads = node.Int("num_heads", 0);
+    attributes_.scale = node.Float("scale", 0.0f);
+    attributes_.mask_filter_value = node.Float("mask_filter_value", -10000.0f);
+    attributes_.unidirectional = node.Int("unidirectional", 0) != 0;
+  }
+
+  Status Compute(OpContext& context) override {
+    std::array<Tensor, 8> in;
+    for (size_t i = 0; i < in.size(); ++i) {
+      BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(i, &in[i]));
+    }
+    cpu::MultiHeadAttentionArgs args = attributes_;
+    BATCH_INVARIANT_RETURN_IF_ERROR(ViewOperands(in, &args));
+    BATCH_INVARIANT_RETURN_IF_ERROR(ViewPast(in, &args));
+    BATCH_INVARIANT_RETURN_IF_ERROR(ViewMasks(in, &args));
+
+    const int64_t total = args.past_sequence + args.kv_sequence;
+    std::array<Tensor, 4> out;
+    const std::array<int64_t, 3> output{args.batch, args.sequence,
+                                        args.num_heads * args.value_size};
+    const std::array<int64_t, 4> present_key{args.batch, args.num_heads, total, args.head_size};
+    const std::array<int64_t, 4> present_value{args.batch, args.num_heads, total, args.value_size};
+    const std::array<int64_t, 4> scores{args.batch, args.num_heads, args.sequence, total};
+    const std::array<std::span<const int64_t>, 4> shapes{output, present_key, present_value,
+                                                         scores};
+    for (size_t i = 0; i < shapes.size() && i < context.OutputCount(); ++i) {
+      BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(i, shapes[i], &out[i]));
+    }
+    Point(args.output, out[0]);
+    Point(args.present_key, out[1]);
+    Point(args.present_value, out[2]);
+    args.present_capacity = total;
+    Point(args.output_qk, out[3]);
+    return cpu::MultiHeadAttentionF32(context.Cpu(), args);
+  }
+
+ private:
+  static Status ViewOperands(const std::array<Tensor, 8>& in, cpu::MultiHeadAttentionArgs* args) {
+    const Tensor& query = in[kQuery];
+    const Tensor& key = in[kKey];
+    const Tensor& value = in[kValue];
+    const int64_t heads = args->num_heads;
+    if (query.shape.size() == 5) {
+      if (query.shape[2] != heads || query.shape[3] != 3 || key.present || value.present) {
+        return Wrong("query", query, "packed QKV [batch, sequence, num_heads, 3, head_size] alone");
+      }
+      args->batch = query.shape[0];
+      args->sequence = args->kv_sequence = query.shape[1];
+      args->head_size = args->value_size = query.shape[4];
+      const auto* data = query.Data<const float>();
+      args->query = ViewTokens(data, args->sequence, heads, args->head_size, 3, 0);
+      args->key = ViewTokens(data, args->sequence, heads, args->head_size, 3, 1);
+      args->value = ViewTokens(data, args->sequence, heads, args->head_size, 3, 2);
+      return Status::Ok();
+    }
+    if (query.shape.size() != 3 || query.shape[2] % heads != 0) {
+      return Wrong("query", query, "[batch, sequence, num_heads * head_size]");
+    }
+    args->batch = query.shape[0];
+    args->sequence = query.shape[1];
+    args->head_size = query.shape[2] / heads;
+    args->query = ViewTokens(query.Data<const float>(), args->sequence, heads, args->head_size);
+    if (!key.present) return Wrong("key", key, "a tensor, since query holds no packed QKV");
+    if (key.shape.size() == 5) {
+      if (key.shape[0] != args->batch || key.shape[2] != heads || key.shape[3] != 2 ||
+          key.shape[4] != args->head_size || value.present) {
+        return Wrong("key", key, "packed KV [batch, kv_sequence, num_heads, 2, head_size]");
+      }
+      args->kv_sequence = key.shape[1];
+      args->value_size = args->head_size;
+      const auto* data = key.Data<const float>();
+      args->key = ViewTokens(data, args->kv_sequence, heads, args->head_size, 2, 0);
+      args->value = ViewTokens(data, args->kv_sequence, heads, args->head_size, 2, 1);
+      return Status::Ok();
+    }
+    if (!value.present || value.shape.size() != key.shape.size()) {
+      return Wrong("value", value, "a tensor like key");
+    }
+    if (key.shape.size() == 4) {
+      if (key.shape[0] != args->batch || key.shape[1] != heads || key.shape[3] != args->head_size ||
+          value.shape[0] != args->batch || value.shape[1] != heads ||
+          value.shape[2] != key.shape[2]) {
+        return Wrong("key", key, "[batch, num_heads, kv_sequence, head_size], value likewise");
+      }
+      args->kv_sequence = key.shape[2];
+      args->value_size = value.shape[3];
+      args->key = {key.Data<const float>(), heads * args->kv_sequence * args->head_size,
+                   args->kv_sequence * args->head_size, args->head_size};
+      args->value = {value.Data<const float>(), heads * args->kv_sequence * args->value_size,
+                     args->kv_sequence * args->value_size, args->value_size};
+      return Status::Ok();
+    }
+    if (key.shape.size() != 3 || key.shape[0] != args->batch ||
+        key.shape[2] != heads * args->head_size) {
+      return Wrong("key", key, "[batch, kv_sequence, num_heads * head_size]");
+    }
+    args->kv_sequence = key.shape[1];
+    if (value.shape[0] != args->batch || value.shape[1] != args->kv_sequence ||
+        value.shape[2] % heads != 0) {
+      return Wrong("value", value, "[batch, kv_sequence, num_heads * value_size]");
+    }
+    args->value_size = value.shape[2] / heads;
+    args->key = ViewTokens(key.Data<const float>(), args->kv_sequence, heads, args->head_size);
+    args->value = ViewTokens(value.Data<const float>(), args->kv_sequence, heads, args->value_size);
+    return Status::Ok();
+  }
+
+  static Status ViewPast(const std::array<Tensor, 8>& in, cpu::MultiHeadAttentionArgs* args) {
+    const Tensor& past_key = in[kPastKey];
+    const Tensor& past_value = in[kPastValue];
+    if (past_key.present != past_value.present) {
+      return Status::InvalidArgument(
+          "MultiHeadAttention: past_key and past_value must both be given, or neither");
+    }
+    if (!past_key.present) return Status::Ok();
+    if (past_key.shape.size() != 4 || past_key.shape[0] != args->batch ||
+        past_key.shape[1] != args->num_heads || past_key.shape[3] != args->head_size) {
+      return Wrong("past_key", past_key, "[batch, num_heads, past, head_size]");
+    }
+    if (past_value.shape.size() != 4 || past_value.shape[0] != args->batch ||
+        past_value.shape[1] != args->num_heads || past_value.shape[2] != past_key.shape[2] ||
+        past_value.shape[3] != args->value_size) {
+      return Wrong("past_value", past_value, "[batch, num_heads, past, value_size]");
+    }
+    args->past_sequence = args->past_capacity = past_key.shape[2];
+    if (args->past_sequence > 0) {
+      Point(args->past_key, past_key);
+      Point(args->past_value, past_value);
+    }
+    return Status::Ok();
+  }
+
+  static Status ViewMasks(const std::array<Tensor, 8>& in, cpu::MultiHeadAttentionArgs* args) {
+    const int64_t hidden = args->num_heads * args->head_size;
+    if (const Tensor& bias = in[kBias]; bias.present) {
+      if (bias.Elements() != 2 * hidden + args->num_heads * args->value_size) {
+        return Wrong("bias", bias, "[hidden + hidden + v_hidden]");
+      }
+      args->query_bias = bias.Data<const float>();
+      args->key_bias = args->query_bias + hidden;
+      args->value_bias = args->key_bias + hidden;
+    }
+    const int64_t total = args->past_sequence + args->kv_sequence;
+    if (const Tensor& mask = in[kKeyPaddingMask]; mask.present) {
+      const auto& shape = mask.shape;
+      if (shape.size() == 1 && (shape[0] == args->batch || shape[0] == 3 * args->batch + 2)) {
+        args->key_mask = cpu::KeyMask::kLengths;
+      } else if (shape.size() == 2 && shape[0] == args->batch && shape[1] == total) {
+        args->key_mask = cpu::KeyMask::kKeys;
+      } else if (shape.size() == 3 && shape[0] == args->batch && shape[1] == args->sequence &&
+                 shape[2] == total) {
+        args->key_mask = cpu::KeyMask::kQueries;
+      } else {
+        return Wrong("key_padding_mask", mask,
+                     "[batch], [3 * batch + 2], [batch, total] or [batch, sequence, total]");
+      }
+      Point(args->mask, mask);
+    }
+    if (const Tensor& bias = in[kAttentionBias]; bias.present) {
+      const auto& shape = bias.shape;
+      if (shape.size() != 4 || (shape[0] != 1 && shape[0] != args->batch) ||
+          (shape[1] != 1 && shape[1] != args->num_heads) || shape[2] != args->sequence ||
+          shape[3] != total) {
+        return Wrong("attention_bias", bias, "[batch or 1, num_heads or 1, sequence, total]");
+      }
+      Point(args->attention_bias, bias);
+      args->bias_batch = shape[0];
+      args->bias_heads = shape[1];
+    }
+    return Status::Ok();
+  }
+
+  cpu::MultiHeadAttentionArgs attributes_;
+};
+
+Status Create(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel) {
+  *kernel = std::make_unique<MultiHeadAttentionKernel>(node);
+  return Status::Ok();
+}
+
+}  // namespace
+
+void AppendMultiHeadAttention(std::vector<OpDefinition>& ops) {
+  ops.push_back({.domain = "com.microsoft",
+                 .name = "MultiHeadAttention",
+                 .since_first = 1,
+                 .since_last = 1,
+                 .constraints = {{"T", {kFloat}}, {"QK", {kFloat}}, {"M", {kInt32}}},
+                 .inputs = {{"T"},
+                            {"T", true},
+                            {"T", true},
+                            {"T", true},
+                            {"M", true},
+                            {"T", true},
+                            {"T", true},
+                            {"T", true},
+                            {"M", true},
+                            {"M", true}},
+                 .outputs = {{"T"}, {"T", true}, {"T", true}, {"QK", true}},
+                 .accept = &Accept,
+                 .contract = [](const NodeInfo&) { return contract::kAttentionF32; },
+                 .create = &Create});
+}
+
+}  // namespace batch_invariant::ort
