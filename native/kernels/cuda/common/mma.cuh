@@ -54,13 +54,6 @@ __device__ __forceinline__ void LoadMatrix4Transposed(std::uint32_t (&r)[4],
                : "memory");
 }
 
-__device__ __forceinline__ void LoadMatrix2(std::uint32_t (&r)[2], std::uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];\n"
-               : "=r"(r[0]), "=r"(r[1])
-               : "r"(address)
-               : "memory");
-}
-
 // c += a b, one tensor-core step of 16 along K.
 template <typename T>
 __device__ __forceinline__ void MmaStep(float (&c)[4], const std::uint32_t (&a)[4],
