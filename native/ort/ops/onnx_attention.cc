@@ -65,7 +65,8 @@ Status ReadHeads(const char* what, const Tensor& tensor, int64_t heads, Heads* r
 
 class OnnxAttentionKernel final : public OpKernel {
  public:
-  explicit OnnxAttentionKernel(const NodeInfo& node) {
+  explicit OnnxAttentionKernel(const NodeInfo& node)
+      : mask_may_be_short_(node.SinceVersion() >= 24) {
     attributes_.q_num_heads = node.Int("q_num_heads", 0);
     attributes_.kv_num_heads = node.Int("kv_num_heads", 0);
     attributes_.is_causal = node.Int("is_causal", 0) != 0;
@@ -168,8 +169,8 @@ class OnnxAttentionKernel final : public OpKernel {
     return Status::Ok();
   }
 
-  // Broadcasts to [batch, q_num_heads, sequence, total]; from opset 24 on it may be shorter.
-  static Status ViewMask(const std::array<Tensor, 7>& in, cpu::OnnxAttentionArgs* args) {
+  // Broadcasts to [batch, q_num_heads, sequence, total]; from opset 24 on the keys may be fewer.
+  Status ViewMask(const std::array<Tensor, 7>& in, cpu::OnnxAttentionArgs* args) const {
     const Tensor& mask = in[kMask];
     if (!mask.present) return Status::Ok();
     const int64_t total = args->past_sequence + args->kv_sequence;
@@ -180,7 +181,8 @@ class OnnxAttentionKernel final : public OpKernel {
     std::copy(mask.shape.begin(), mask.shape.end(), shape.end() - mask.shape.size());
     if ((shape[0] != 1 && shape[0] != args->batch) ||
         (shape[1] != 1 && shape[1] != args->q_num_heads) ||
-        (shape[2] != 1 && shape[2] != args->sequence) || shape[3] > total) {
+        (shape[2] != 1 && shape[2] != args->sequence) ||
+        (mask_may_be_short_ ? shape[3] > total : shape[3] != total)) {
       return Wrong("attn_mask", mask, "a shape that broadcasts to [batch, heads, sequence, total]");
     }
     args->mask_keys = shape[3];
@@ -195,6 +197,7 @@ class OnnxAttentionKernel final : public OpKernel {
     return Status::Ok();
   }
 
+  const bool mask_may_be_short_;
   cpu::OnnxAttentionArgs attributes_;
 };
 
