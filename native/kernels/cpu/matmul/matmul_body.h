@@ -15,7 +15,7 @@
 namespace batch_invariant::cpu::BI_SIMD {
 
 // A tile keeps rows * panels accumulators in registers, and needs some for b and a.
-inline constexpr int kTileRows = kVectorRegisters >= 32 ? 12 : kVectorRegisters >= 8 ? 6 : 4;
+inline constexpr int kTileRows = kVectorRegisters >= 32 ? 12 : kVectorRegisters >= 8 ? 6 : 2;
 inline constexpr int kTileAccumulators = kVectorRegisters >= 32 ? 24 : kTileRows;
 static_assert(kTileRows <= kTransposedRows);
 inline constexpr int kMostPanels = kVectorRegisters >= 32 ? 8 : 4;

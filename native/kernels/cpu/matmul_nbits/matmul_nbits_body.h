@@ -357,7 +357,7 @@ static void RowsPanels(const NBitsLayout& layout, const uint8_t* panels, int64_t
 }
 
 // Rows that share one unpacking of the weights; their sums stay in registers.
-inline constexpr int kRowsAtOnce = kVectorRegisters >= 32 ? 8 : kVectorRegisters >= 8 ? 4 : 2;
+inline constexpr int kRowsAtOnce = kVectorRegisters >= 32 ? 8 : kVectorRegisters >= 8 ? 4 : 1;
 
 using RowsFunction = void (*)(const NBitsLayout&, const uint8_t*, int64_t,
                               const NBitsQuantizedRows&, const float*, float*, int64_t);
