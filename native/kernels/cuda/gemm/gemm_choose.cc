@@ -8,14 +8,16 @@ namespace batch_invariant::cuda {
 namespace {
 
 // Relative time of a kernel that streams K tiles of 64 through shared memory. The weights were
-// fitted to measurements of every sm_90 kernel at 17 shapes and 13 row counts on an H200
-// (tests/benchmarks/gpu/NOTES.md); the choice loses 0.7 % to the best one on average.
+// fitted to measurements of every sm_90 kernel at 16 shapes and up to 10 row counts on an H200
+// (tests/benchmarks/gpu/NOTES.md); the choice loses 0.5 % to the best one on average.
 double Cost(const GemmKernel& kernel, const GemmArgs& g, const DeviceInfo& device) {
-  constexpr double kPerFetchedRow = 1.4;  // one block's loads of a row, per tile of K
-  constexpr double kLeastStep = 56;       // barrier and issue of a tile of K
-  constexpr double kPerTile = 17000;      // filling the ring, draining it
-  constexpr double kPerOutput = 560.0 / 64;
-  constexpr double kPerRowOfAll = 0.0104;  // what the L2 cache delivers to all blocks together
+  constexpr double kPerFetchedRow = 1.88;  // one block's loads of a row, per tile of K
+  constexpr double kLeastStep = 41;        // barrier and issue of a tile of K
+  constexpr double kPerTile = 20000;       // filling the ring, draining it
+  constexpr double kPerOutput = 506.0 / 64;
+  constexpr double kPerRowOfAll = 0.0074;        // what L2 delivers to all blocks together
+  constexpr double kPowerPerFetchedRow = 0.048;  // moving data slows multiplying at the power limit
+  constexpr double kClusterStart = 700;
 
   const std::int64_t cluster = kernel.cluster_m * kernel.cluster_n;
   const std::int64_t tiles = CeilDiv(g.m, kernel.m * kernel.cluster_m) *
@@ -26,10 +28,11 @@ double Cost(const GemmKernel& kernel, const GemmArgs& g, const DeviceInfo& devic
   const double fetched = static_cast<double>(kernel.m) / kernel.cluster_n +
                          static_cast<double>(kernel.n) / kernel.cluster_m;
   const double multiply = 2.0 * kernel.n * std::max(1, kernel.m / 64);
-  const double step = std::max({multiply, kPerFetchedRow * fetched, kLeastStep});
+  const double step =
+      std::max({multiply, kPerFetchedRow * fetched, kLeastStep}) + kPowerPerFetchedRow * fetched;
   const double all = static_cast<double>(tiles) * steps * fetched * kPerRowOfAll;
   return std::max(waves * steps * step, all) +
-         waves * (kPerTile + kPerOutput * kernel.m * kernel.n);
+         waves * (kPerTile + kPerOutput * kernel.m * kernel.n) + (cluster > 1 ? kClusterStart : 0);
 }
 
 // Preference where the cost does not decide: what a kernel asks of its operands, most first.
