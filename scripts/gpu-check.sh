@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Runs all GPU tests and end-to-end checks and writes their results as JSON. Lies in the archive that scripts/gpu-bundle.sh makes and
+# runs from the unpacked folder, without a network, on a machine with an NVIDIA driver (CUDA 12 or later).
+#   ./gpu-check.sh [option...]
+#     --results FOLDER  where results go (results)
+#     --quick           few values and small models
+#     --only WORDS      of: tests alone bad-input invariance completions bench (all of them, in this order)
+#     --limit SECONDS   how long one of them may take (240)
+#     --bench ARGUMENTS what else `ortbi-gpu bench` is given
+#   Where the archive holds no built library, it is built from the sources with the machine's own nvcc and CMake, for its own GPU.
+#   Stock kernels are run as well where the second archive of gpu-bundle.sh was unpacked into the same folder; ONNX Runtime's CUDA
+#   provider needs libcublas, libcudart and libcurand of CUDA 13, which are looked for in the usual places.
+# Exit status 0 only if everything passed.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here"
+results=results; quick=(); limit=240; bench=()
+only=(tests alone bad-input invariance completions bench)
+while [ $# -gt 0 ]; do
+  case $1 in
+    --results) results=$2; shift ;;
+    --quick) quick=(--quick) ;;
+    --only) read -r -a only <<<"$2"; shift ;;
+    --limit) limit=$2; shift ;;
+    --bench) read -r -a bench <<<"$2"; shift ;;
+    -h|--help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    *) echo "gpu-check.sh: unknown argument '$1', see --help" >&2; exit 2 ;;
+  esac
+  shift
+done
+die() { echo "gpu-check.sh: $*" >&2; exit 1; }
+say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
+wanted() { case " ${only[*]} " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+
+command -v nvidia-smi >/dev/null || die "there is no nvidia-smi here, so no NVIDIA driver: run this on a machine with a GPU"
+name=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1) || die "nvidia-smi found no GPU"
+capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1)
+mkdir -p "$results" || die "cannot make the folder '$results'"
+results=$(cd "$results" && pwd)
+rm -f "$results"/*.json "$results"/*.log
+commit=$(cat COMMIT); export ORTBI_COMMIT=$commit
+echo "$name, compute capability $capability, commit $commit"
+failed=0
+
+# ONNX Runtime's and .NET's libraries come with the programs; only the provider may have to be built.
+library=$here/library/libort_batch_invariant.so
+if [ ! -f "$library" ]; then
+  command -v cmake >/dev/null || die "the archive holds no built library and there is no cmake to build one"
+  nvcc=${CUDACXX:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
+  [ -x "$nvcc" ] || die "the archive holds no built library and there is no nvcc to build one: set CUDACXX"
+  case $capability in 9.0) architecture=90a-real ;; *) architecture=${capability/./}-real ;; esac
+  say "Building for $architecture with $nvcc"
+  targets=(ort_batch_invariant); configure=()
+  if wanted tests; then
+    targets+=(cuda_tests)
+    configure+=(-DBATCH_INVARIANT_TESTS=ON -DBATCH_INVARIANT_CUDA_TESTS=ON -DBATCH_INVARIANT_GOOGLETEST_SOURCE="$here/googletest")
+  fi
+  generator=(); if command -v ninja >/dev/null; then generator=(-G Ninja); fi
+  {
+    cmake -S source -B build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DORT_BATCH_INVARIANT_CUDA=ON -DCMAKE_CUDA_COMPILER="$nvcc" \
+      -DCMAKE_CUDA_ARCHITECTURES="$architecture" -DORT_INCLUDE_DIR="$here/onnxruntime/include" "${configure[@]}" &&
+    cmake --build build --parallel "$(nproc)" --target "${targets[@]}"
+  } > "$results/build.txt" 2>&1 || { grep -n -m 20 -E 'error|Error' "$results/build.txt" >&2; die "the library did not build, see $results/build.txt"; }
+  mkdir -p library
+  find build -name 'cuda_*_test' -type f -perm -u+x -exec cp {} library/ \;
+  cp "$(find build -name libort_batch_invariant.so | head -n 1)" "$library"
+fi
+export ORT_BATCH_INVARIANT_LIBRARY=$library
+
+stock=()
+program=$here/program/ortbi-gpu
+peer=$here/program-stock/ortbi-gpu
+if [ -x "$peer" ]; then
+  stock=(--stock)
+  libraries=$(find /usr/local /opt /usr/lib -xdev \( -name libcublas.so.13 -o -name libcudart.so.13 -o -name libcurand.so.10 \) -printf '%h\n' 2>/dev/null | sort -u | tr '\n' ':')
+  export ORT_CUDA_PROVIDER_LIBRARY=$here/program-stock/libonnxruntime_providers_cuda.so
+fi
+# check NAME PROGRAM ARGUMENT...: everything that it prints is kept in NAME.txt.
+check() {
+  local label=$1 run=$2 status=0; shift 2
+  say "$label"
+  LD_LIBRARY_PATH=${libraries:-}${LD_LIBRARY_PATH:-} timeout "$limit" "$run" "$@" --models "$here/models-made" --json "$results/$label.json" "${quick[@]}" \
+    > >(tee "$results/$label.txt") 2>&1 || status=$?
+  [ $status -eq 0 ] && return
+  failed=$((failed + 1))
+  if [ $status -eq 124 ]; then echo "FAILED $label: it took longer than $limit s"; else echo "FAILED $label: exit status $status"; fi
+}
+
+if wanted tests; then
+  for test in library/cuda_*_test; do
+    [ -x "$test" ] || { echo "FAILED tests: the archive holds no GPU test programs"; failed=$((failed + 1)); break; }
+    label=$(basename "$test"); status=0
+    say "$label"
+    timeout "$limit" "$test" --gtest_brief=0 > "$results/$label.log" 2>&1 || status=$?
+    grep -E '^\[  (PASSED|FAILED)|elements compared' "$results/$label.log"
+    if [ $status -ne 0 ]; then failed=$((failed + 1)); echo "FAILED $label: exit status $status"; fi
+  done
+fi
+if wanted alone; then
+  check alone "$program" alone
+  [ ${#stock[@]} -eq 0 ] || check alone-beside-stock "$peer" alone --stock
+fi
+if wanted bad-input; then check bad-input "$program" bad-input; fi
+if wanted invariance; then
+  check invariance "$program" invariance
+  [ ${#stock[@]} -eq 0 ] || check invariance-stock "$peer" invariance --stock --only demo --max-rows 32
+fi
+if wanted completions; then
+  if [ ${#stock[@]} -eq 0 ]; then check completions "$program" completions; else check completions "$peer" completions --stock; fi
+fi
+if wanted bench; then
+  if [ ${#stock[@]} -eq 0 ]; then
+    check bench "$program" bench --name "$name" "${bench[@]}"
+  else
+    check bench "$peer" bench --name "$name" --stock "${bench[@]}"
+  fi
+fi
+
+say "Summary"
+"$program" summary "$results" --json "$results/checks.json" --name "$name" --commit "$commit" || failed=$((failed + 1))
+echo "$name: $([ $failed -eq 0 ] && echo PASSED || echo "FAILED ($failed)"), $SECONDS s, results in $results"
+[ $failed -eq 0 ]
