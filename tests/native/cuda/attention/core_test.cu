@@ -3,8 +3,8 @@
 #include <string>
 
 #include "batch_invariant/cuda/attention.h"
-#include "tests/native/cuda/attention/reference.cuh"
-#include "tests/native/cuda/common/device_test.h"
+#include "cuda/attention/reference.cuh"
+#include "cuda/common/device_test.h"
 
 namespace batch_invariant::cuda::test {
 namespace {
@@ -61,7 +61,8 @@ __global__ void FillBias(T* bias, std::int64_t count, std::uint64_t seed) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i >= count) return;
   const std::uint64_t bits = Mix(seed ^ Mix(i));
-  bias[i] = FromFloat<T>(bits % 8 == 0 ? -INFINITY : static_cast<float>((bits >> 20) % 1024) / 256.0f);
+  bias[i] =
+      FromFloat<T>(bits % 8 == 0 ? -INFINITY : static_cast<float>((bits >> 20) % 1024) / 256.0f);
 }
 
 template <typename T>
@@ -82,7 +83,7 @@ class Problem {
     Randomize(sink.data(), sink.size(), c.heads);
     if (c.bias) {
       FillBias<<<static_cast<unsigned>((bias.size() + 255) / 256), 256>>>(bias.data(), bias.size(),
-                                                                           NextSeed());
+                                                                          NextSeed());
     }
     std::vector<std::int32_t> last;
     for (int b = 0; b < c.batch; ++b) last.push_back(std::max(c.keys - 37 * b, c.tokens) - 1);

@@ -1,4 +1,5 @@
-// GroupQueryAttention: the bytes of a token do not depend on how, where and with whom it is computed.
+// GroupQueryAttention: the bytes of a token do not depend on how, where and with whom it is
+// computed.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -6,7 +7,7 @@
 #include <vector>
 
 #include "batch_invariant/cuda/attention.h"
-#include "tests/native/cuda/common/device_test.h"
+#include "cuda/common/device_test.h"
 
 namespace batch_invariant::cuda::test {
 namespace {
@@ -244,8 +245,8 @@ class World {
       output.Poison();
       ASSERT_STATUS_OK(GroupQueryAttention(args, workspace.data(), bytes, nullptr));
       ASSERT_CUDA(cudaDeviceSynchronize());
-      EXPECT_TRUE(workspace.GuardsIntact() && output.GuardsIntact() &&
-                  present_key.GuardsIntact() && present_value.GuardsIntact());
+      EXPECT_TRUE(workspace.GuardsIntact() && output.GuardsIntact() && present_key.GuardsIntact() &&
+                  present_value.GuardsIntact());
     }
 
     // Output and cache of row b against the sequence's own.
@@ -253,9 +254,9 @@ class World {
       const Model& m = world.model;
       const Part<T>& part = parts[b];
       const std::int64_t width = m.heads * m.head_size;
-      std::uint64_t n = Differences(output.data() + b * args.tokens * width, width,
-                                    part.sequence->output.data() + part.past * width, width,
-                                    part.count, width);
+      std::uint64_t n =
+          Differences(output.data() + b * args.tokens * width, width,
+                      part.sequence->output.data() + part.past * width, width, part.count, width);
       const std::int64_t row = std::int64_t{args.present_capacity} * m.head_size;
       const std::int64_t own = std::int64_t{part.sequence->length} * m.head_size;
       const std::int64_t count = std::int64_t{part.past + part.count} * m.head_size;
@@ -379,14 +380,15 @@ TYPED_TEST(GroupQueryAttentionTest, RightPaddingDoesNotMatter) {
     const auto other = world.NewSequence(67);
     const auto third = world.NewSequence(1);
     for (const int tokens : {200, 230}) {
-      EXPECT_EQ(world.RunAndCompare(
-                    {{other.get(), 0, 67}, {s.get(), 0, 200}, {third.get(), 0, 1}}, tokens, 256),
+      EXPECT_EQ(world.RunAndCompare({{other.get(), 0, 67}, {s.get(), 0, 200}, {third.get(), 0, 1}},
+                                    tokens, 256),
                 0u);
     }
   }
 }
 
-// A sequence of NaN and Inf leaves its neighbours alone, and a NaN in the future leaves the past alone.
+// A sequence of NaN and Inf leaves its neighbours alone, and a NaN in the future leaves the past
+// alone.
 TYPED_TEST(GroupQueryAttentionTest, NanAndInfStayWhereTheyAre) {
   for (const Model& model : kModels) {
     SCOPED_TRACE(model.name);
@@ -400,8 +402,8 @@ TYPED_TEST(GroupQueryAttentionTest, NanAndInfStayWhereTheyAre) {
     broken.value.Set(bad);
     broken.key.Set(bad);
     world.Prefill(broken);
-    EXPECT_EQ(world.RunAndCompare({{s.get(), 400, 1}, {&broken, 300, 1}, {s.get(), 133, 1}}, 1, 512),
-              0u);
+    EXPECT_EQ(
+        world.RunAndCompare({{s.get(), 400, 1}, {&broken, 300, 1}, {s.get(), 133, 1}}, 1, 512), 0u);
 
     // The same tokens, but NaN and Inf in keys and values of some later ones.
     for (const int first_bad : {5, 130, 300}) {
@@ -423,7 +425,8 @@ TYPED_TEST(GroupQueryAttentionTest, NanAndInfStayWhereTheyAre) {
       const std::int64_t width = model.heads * model.head_size;
       EXPECT_EQ(Differences(later.output.data(), width, s->output.data(), width, first_bad, width),
                 0u);
-      EXPECT_GT(Differences(later.output.data(), width, s->output.data(), width, kLength, width), 0u);
+      EXPECT_GT(Differences(later.output.data(), width, s->output.data(), width, kLength, width),
+                0u);
       // And rows that do see them are the same in decode and in chunks.
       for (const int t : {first_bad, first_bad + 1, 383, 420}) {
         EXPECT_EQ(world.RunAndCompare({{&later, t, 1}}, 1, 512), 0u) << "decode " << t;

@@ -12,9 +12,9 @@ namespace batch_invariant::cuda::test {
 template <typename T>
 __device__ float BiasOf(const CoreArgs& args, int b, int head, int token, int key) {
   if (args.bias == nullptr || key >= args.bias_keys) return 0.0f;
-  return ToFloat(static_cast<const T*>(
-      args.bias)[b * args.bias_batch_stride + head * args.bias_head_stride +
-                 token * args.bias_token_stride + key]);
+  return ToFloat(
+      static_cast<const T*>(args.bias)[b * args.bias_batch_stride + head * args.bias_head_stride +
+                                       token * args.bias_token_stride + key]);
 }
 
 __device__ inline std::uint32_t RawPair(const std::uint16_t low, const std::uint16_t high) {
@@ -29,7 +29,8 @@ __global__ void ReferenceContract(CoreArgs args, int block_keys) {
   __shared__ float sums[256];
   __shared__ std::uint16_t p[256];
   __shared__ bool use[256];
-  const int row = blockIdx.x % (args.tokens * args.heads), b = blockIdx.x / (args.tokens * args.heads);
+  const int row = blockIdx.x % (args.tokens * args.heads),
+            b = blockIdx.x / (args.tokens * args.heads);
   const int token = row / args.heads, head = row % args.heads, kv_head = head / args.group;
   const Sequence sequence = SequenceOf(args, b);
   const int low = LowKey(args, sequence, token), high = HighKey(args, sequence, token);
@@ -54,9 +55,8 @@ __global__ void ReferenceContract(CoreArgs args, int block_keys) {
         };
         const auto read_k = [&](int e) -> std::uint16_t {
           const int key = first + tile + g;
-          return key >= low && key < high && e < args.head_size
-                     ? k[key * args.key.token_stride + e]
-                     : 0;
+          return key >= low && key < high && e < args.head_size ? k[key * args.key.token_stride + e]
+                                                                : 0;
         };
         const int e = d + 2 * t;
         const std::uint32_t a[4] = {RawPair(read_q(e), read_q(e + 1)), 0,
@@ -119,9 +119,9 @@ __global__ void ReferenceContract(CoreArgs args, int block_keys) {
   }
   const FinishFactors finish = Finish<T>(args, state, head);
   for (int d = lane; d < args.head_size; d += 32) {
-    static_cast<T*>(args.output)[b * args.output_strides.batch_stride +
-                                 head * args.output_strides.head_stride +
-                                 token * args.output_strides.token_stride + d] =
+    static_cast<T*>(
+        args.output)[b * args.output_strides.batch_stride + head * args.output_strides.head_stride +
+                     token * args.output_strides.token_stride + d] =
         FromFloat<T>(high > low ? FinishElement(acc[d], finish) : 0.0f);
   }
 }

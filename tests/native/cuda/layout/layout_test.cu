@@ -5,13 +5,12 @@
 #include "batch_invariant/cuda/gather.h"
 #include "batch_invariant/cuda/layout.h"
 #include "batch_invariant/cuda/rotary.h"
-#include "tests/native/cuda/common/device_test.h"
+#include "cuda/common/device_test.h"
 
 namespace batch_invariant::cuda::test {
 namespace {
 
 TEST(Layout, CopiesStrided) {
-
   constexpr std::int64_t kCount = 3 * 5 * 16 * 8;
   Buffer<float> from(kCount), to(kCount);
   Randomize(from.data(), kCount, 8);
@@ -21,18 +20,18 @@ TEST(Layout, CopiesStrided) {
     std::int64_t start;
   };
   const View views[] = {
-      {{3, 16, 5, 8}, {640, 8, 128, 1}, {640, 40, 8, 1}, 0},   // transpose of axes 1 and 2
-      {{8, 16, 5, 3}, {1, 8, 128, 640}, {240, 15, 3, 1}, 0},   // transpose of all
-      {{3, 5, 4, 8}, {640, 128, 16, 1}, {160, 32, 8, 1}, 8},   // slice with step 2
+      {{3, 16, 5, 8}, {640, 8, 128, 1}, {640, 40, 8, 1}, 0},    // transpose of axes 1 and 2
+      {{8, 16, 5, 3}, {1, 8, 128, 640}, {240, 15, 3, 1}, 0},    // transpose of all
+      {{3, 5, 4, 8}, {640, 128, 16, 1}, {160, 32, 8, 1}, 8},    // slice with step 2
       {{3, 5, 16, 8}, {640, 128, 8, -1}, {640, 128, 8, 1}, 7},  // reversed
-      {{3, 5, 16, 8}, {0, 128, 0, 1}, {640, 128, 8, 1}, 0},    // expand
+      {{3, 5, 16, 8}, {0, 128, 0, 1}, {640, 128, 8, 1}, 0},     // expand
       {{}, {}, {}, 5},                                          // one element
   };
   for (const View& view : views) {
     to.Poison();
-    ASSERT_STATUS_OK(CopyStrided({DataType::kFloat32, view.shape, from.data() + view.start, view.from,
-                                  to.data(), view.to},
-                                 nullptr));
+    ASSERT_STATUS_OK(CopyStrided(
+        {DataType::kFloat32, view.shape, from.data() + view.start, view.from, to.data(), view.to},
+        nullptr));
     const std::vector<float> result = to.Host();
     std::int64_t count = 1;
     for (const std::int64_t extent : view.shape) count *= extent;
@@ -72,8 +71,8 @@ TEST(Gather, TakesRows) {
     Randomize(data.data(), data.size(), 64);
     Buffer<std::int32_t> indices(4);
     indices.Set({3, -1, 12, 0});
-    GatherArgs args{DataType::kFloat16, DataType::kInt32, 2, 10, inner, 4, data.data(),
-                    indices.data(), y.data()};
+    GatherArgs args{DataType::kFloat16, DataType::kInt32, 2,       10, inner, 4,
+                    data.data(),        indices.data(),   y.data()};
     ASSERT_STATUS_OK(Gather(args, nullptr));
     const auto host = data.Host(), result = y.Host();
     const int rows[] = {3, 9, -1, 0};
@@ -97,8 +96,10 @@ TEST(Gather, Dequantises) {
       for (const bool with_zeros : {false, true}) {
         const int row_bytes = kWidth * bits / 8, zero_bytes = (kBlocks * bits + 7) / 8;
         std::vector<std::uint8_t> data(kRows * row_bytes), zeros(kRows * zero_bytes);
-        for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::uint8_t>(i * 37 + 11);
-        for (std::size_t i = 0; i < zeros.size(); ++i) zeros[i] = static_cast<std::uint8_t>(i * 53 + 7);
+        for (std::size_t i = 0; i < data.size(); ++i)
+          data[i] = static_cast<std::uint8_t>(i * 37 + 11);
+        for (std::size_t i = 0; i < zeros.size(); ++i)
+          zeros[i] = static_cast<std::uint8_t>(i * 53 + 7);
         Buffer<std::uint8_t> device_data(data.size()), device_zeros(zeros.size());
         device_data.Set(data);
         device_zeros.Set(zeros);
@@ -128,7 +129,7 @@ TEST(Gather, Dequantises) {
         for (int c = 0; c < 2; ++c) {
           const int row = c == 0 ? 4 : 1;
           for (int i = 0; i < kWidth; ++i) {
-            const int zero = with_zeros ? read(&zeros[row * zero_bytes], i / kBlock)
+            const int zero = with_zeros  ? read(&zeros[row * zero_bytes], i / kBlock)
                              : is_signed ? 0
                                          : 1 << (bits - 1);
             ASSERT_EQ(result[c * kWidth + i],

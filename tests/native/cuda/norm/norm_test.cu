@@ -1,10 +1,11 @@
-// Norms: the bytes of a row alone, anywhere in a batch, and of the contract written out on the host.
+// Norms: the bytes of a row alone, anywhere in a batch, and of the contract written out on the
+// host.
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "batch_invariant/cuda/norm.h"
-#include "tests/native/cuda/common/device_test.h"
+#include "cuda/common/device_test.h"
 
 namespace batch_invariant::cuda::test {
 namespace {
@@ -82,9 +83,9 @@ struct Problem {
 
 // S of norm.h, literally.
 float ContractSum(const std::vector<float>& values, bool squares) {
-  std::int64_t threads = 32;
   const std::int64_t width = static_cast<std::int64_t>(values.size());
-  while (threads < 512 && threads * 8 < width) threads *= 2;
+  const std::int64_t rounds = (width + 2047) / 2048;
+  const std::int64_t threads = (width + 256 * rounds - 1) / (256 * rounds) * 32;
   std::vector<float> p(threads * 8, 0.0f);
   for (std::int64_t i = 0; i < width; ++i) {
     float& partial = p[i % (threads * 8)];
@@ -103,7 +104,8 @@ float ContractSum(const std::vector<float>& values, bool squares) {
     }
     groups.push_back(lanes[0]);
   }
-  for (std::size_t half = groups.size() / 2; half > 0; half /= 2) {
+  groups.resize(8, 0.0f);
+  for (std::size_t half = 4; half > 0; half /= 2) {
     for (std::size_t i = 0; i < half; ++i) groups[i] += groups[i + half];
   }
   return groups[0];
@@ -127,7 +129,8 @@ TYPED_TEST(Norm, RowsAreAlone) {
       Problem<TypeParam> whole(kRows, width, o), parts(1, width, o);
       whole.Run(0, kRows, whole);
       Problem<TypeParam> pieces(kRows, width, o);
-      for (std::int64_t first = 0, count = 1; first < kRows; first += count, count = count % 9 + 1) {
+      for (std::int64_t first = 0, count = 1; first < kRows;
+           first += count, count = count % 9 + 1) {
         whole.Run(first, std::min(count, kRows - first), pieces);
       }
       EXPECT_EQ(Differences(whole.y.data(), width, pieces.y.data(), width, kRows, width), 0u);

@@ -5,7 +5,7 @@
 
 #include "batch_invariant/cuda/reduce.h"
 #include "batch_invariant/cuda/softmax.h"
-#include "tests/native/cuda/common/device_test.h"
+#include "cuda/common/device_test.h"
 
 namespace batch_invariant::cuda::test {
 namespace {
@@ -38,8 +38,8 @@ TYPED_TEST(Rows, SoftmaxRowsAreAloneAndCloseToDouble) {
   for (const std::int64_t length : kLengths) {
     for (const bool logarithm : {false, true}) {
       SCOPED_TRACE("length " + std::to_string(length));
-      Buffer<T> x(kRows * length), y(kRows * length), alone(kRows * length), columns(kRows * length),
-          x_columns(kRows * length);
+      Buffer<T> x(kRows * length), y(kRows * length), alone(kRows * length),
+          columns(kRows * length), x_columns(kRows * length);
       Randomize(x.data(), x.size(), length);
       const auto run = [&](const T* from, T* to, std::int64_t outer, std::int64_t inner) {
         SoftmaxArgs args{TestFixture::Element(), outer, length, inner, from, to};
@@ -90,7 +90,8 @@ TYPED_TEST(Rows, NanAndInfStayInTheirRow) {
   constexpr std::int64_t kLength = 700;
   Buffer<T> x(4 * kLength), clean(4 * kLength), y(4 * kLength);
   Randomize(x.data(), x.size(), kLength);
-  ASSERT_STATUS_OK(Softmax({TestFixture::Element(), 4, kLength, 1, x.data(), clean.data()}, nullptr));
+  ASSERT_STATUS_OK(
+      Softmax({TestFixture::Element(), 4, kLength, 1, x.data(), clean.data()}, nullptr));
   std::vector<T> host = x.Host();
   host[1 * kLength + 3] = T(NAN);
   host[3 * kLength + 699] = T(INFINITY);
