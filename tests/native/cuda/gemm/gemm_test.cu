@@ -273,6 +273,48 @@ TYPED_TEST(GemmTest, EmptyAndRefusedSizes) {
   EXPECT_EQ(Gemm(g, nullptr).code, StatusCode::kUnsupported);
 }
 
+// The fp32 contract is the CPU's: the same chain of fused multiply-adds, the same NaN.
+TEST(GemmF32Test, EqualsTheChainOnTheHost) {
+  const std::int64_t m = 7, n = 33, k = 517;
+  Buffer<float> a(m * k), b(n * k), y(m * n);
+  Randomize(a.data(), a.size(), k, Data::kSpread);
+  Randomize(b.data(), b.size(), k, Data::kSpread);
+  FillValue<<<1, 256>>>(a.data(), 1, NAN);  // the first row ends as NaN
+  const DeviceInfo device = Device();
+  const std::vector<float> host_a = a.Host(), host_b = b.Host();
+  std::vector<float> expected(m * n);
+  for (std::int64_t i = 0; i < m; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      float acc = 0.0f;
+      for (std::int64_t kk = 0; kk < k; ++kk) {
+        acc = std::fma(host_a[i * k + kk], host_b[j * k + kk], acc);
+      }
+      if (std::isnan(acc)) {
+        const std::uint32_t quiet = 0x7fc00000u;
+        std::memcpy(&acc, &quiet, sizeof(acc));
+      }
+      expected[i * n + j] = acc;
+    }
+  }
+  GemmArgs g;
+  g.m = m;
+  g.n = n;
+  g.k = k;
+  g.a = {a.data(), k, 1};
+  g.b = {b.data(), 1, k};
+  g.y = y.data();
+  g.y_row_stride = n;
+  for (const GemmKernel& kernel : GemmKernels()) {
+    if (!Serves(kernel, g, device)) continue;
+    y.Poison();
+    ASSERT_STATUS_OK(kernel.launch(g, device, nullptr));
+    const std::vector<float> got = y.Host();
+    EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0)
+        << kernel.name;
+    Compared() += got.size();
+  }
+}
+
 }  // namespace
 }  // namespace batch_invariant::cuda::test
 
