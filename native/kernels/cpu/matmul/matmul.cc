@@ -15,7 +15,7 @@ BI_DEFINE_KERNEL_TABLE(MatMulKernels, kMatMulKernels, MatMulKernelTable)
 namespace {
 
 constexpr int64_t kBlockRows = 192;                // rows of a kept in the second-level cache
-constexpr int64_t kItemColumns = 1024;             // of a constant b
+constexpr int64_t kItemColumns = 512;              // of a constant b
 constexpr int64_t kComputedItemColumns = 256;      // of a computed b, packed for each item
 constexpr int64_t kItemMultiplications = 1 << 16;  // fewer are not worth another thread
 
@@ -86,8 +86,9 @@ class Product {
 
   void Run(int64_t item, const ItemScratch& scratch) const {
     const int64_t product = item / grid_.size();
-    const int64_t row = item % grid_.size() / grid_.column_blocks * grid_.block_rows;
-    int64_t column = item % grid_.column_blocks * grid_.block_columns;
+    // Blocks of rows that share columns follow each other, while b is in the last-level cache.
+    int64_t column = item % grid_.size() / grid_.row_blocks * grid_.block_columns;
+    const int64_t row = item % grid_.row_blocks * grid_.block_rows;
     const int64_t rows = std::min(grid_.block_rows, args_.m - row);
     int64_t columns = std::min(grid_.block_columns, args_.n - column);
     if (b_in_place_) {
