@@ -67,10 +67,10 @@ const char* GemmContract(ElementType type);
 // a device below compute capability 8.0. kDeviceError: the launch failed.
 Status Gemm(const GemmArgs& args, Stream stream);
 
-// Constant weights are read fastest from a packed copy: tiles in the order in which a block streams
-// them, filled up with zeros. The values are copied, never changed. `packed` holds
-// PackedGemmWeightBytes and is 16-byte aligned. A b with contiguous, 16-byte aligned rows of K
-// (a transposed weight) takes the same kernels at somewhat less speed without packing.
+// The sm_90 kernels want K contiguous. A b with contiguous, 16-byte aligned rows of K (a transposed
+// weight) is taken as it is; for any other constant weight a packed copy is several times faster:
+// tiles in the order in which a block streams them, filled up with zeros. The values are copied,
+// never changed. `packed` holds PackedGemmWeightBytes and is 16-byte aligned.
 std::size_t PackedGemmWeightBytes(ElementType type, std::int64_t k, std::int64_t n);
 Status PackGemmWeights(ElementType type, std::int64_t k, std::int64_t n, const MatrixView& b,
                        void* packed, Stream stream);

@@ -73,6 +73,25 @@ std::vector<GemmKernel> MakeTable() {
   return kernels;
 }
 
+Status CheckGemmArgs(const GemmArgs& g) {
+  if (g.m < 0 || g.n < 0 || g.k < 0 || g.batch < 0) {
+    return Status::InvalidArgument("MatMul: a negative size");
+  }
+  constexpr std::int64_t kLimit = std::numeric_limits<std::int32_t>::max();
+  if (g.m > kLimit || g.n > kLimit || g.k > kLimit || g.batch > kLimit) {
+    return Status::Unsupported("MatMul: a size above 2^31 - 1");
+  }
+  const bool empty = g.m == 0 || g.n == 0 || g.batch == 0;
+  const bool no_b = g.b.data == nullptr && g.packed_b == nullptr;
+  if (!empty && (g.y == nullptr || (g.k > 0 && (g.a.data == nullptr || no_b)))) {
+    return Status::InvalidArgument("MatMul: a missing operand");
+  }
+  if (g.b.data != nullptr && g.packed_b != nullptr) {
+    return Status::InvalidArgument("MatMul: both b and packed_b are given");
+  }
+  return Status::Ok();
+}
+
 }  // namespace
 
 std::span<const GemmKernel> GemmKernels() {
@@ -99,25 +118,6 @@ bool Serves(const GemmKernel& kernel, const GemmArgs& g, const DeviceInfo& devic
   return kernel.needs == GemmNeeds::kKVectors ||
          (device.compute_capability == 90 && g.k > 0 && g.a.row_stride > 0 &&
           (packed || g.b.column_stride > 0));
-}
-
-Status CheckGemmArgs(const GemmArgs& g) {
-  if (g.m < 0 || g.n < 0 || g.k < 0 || g.batch < 0) {
-    return Status::InvalidArgument("MatMul: a negative size");
-  }
-  constexpr std::int64_t kLimit = std::numeric_limits<std::int32_t>::max();
-  if (g.m > kLimit || g.n > kLimit || g.k > kLimit || g.batch > kLimit) {
-    return Status::Unsupported("MatMul: a size above 2^31 - 1");
-  }
-  const bool empty = g.m == 0 || g.n == 0 || g.batch == 0;
-  const bool no_b = g.b.data == nullptr && g.packed_b == nullptr;
-  if (!empty && (g.y == nullptr || (g.k > 0 && (g.a.data == nullptr || no_b)))) {
-    return Status::InvalidArgument("MatMul: a missing operand");
-  }
-  if (g.b.data != nullptr && g.packed_b != nullptr) {
-    return Status::InvalidArgument("MatMul: both b and packed_b are given");
-  }
-  return Status::Ok();
 }
 
 const char* GemmContract(ElementType type) {

@@ -36,9 +36,6 @@ bool Serves(const GemmKernel& kernel, const GemmArgs& args, const DeviceInfo& de
 // The kernel that Gemm launches.
 const GemmKernel& ChooseGemmKernel(const GemmArgs& args, const DeviceInfo& device);
 
-// Sizes and pointers are those of a product that the kernels can compute.
-Status CheckGemmArgs(const GemmArgs& args);
-
 }  // namespace batch_invariant::cuda
 
 #endif  // BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_KERNELS_H_
