@@ -17,7 +17,8 @@
 //   norm.f32        64 partial sums: element i goes to partial i mod 64 in ascending i by fma;
 //                   partials are added in halves (p[j] += p[j+32], +16, +8, +4, +2, +1).
 //   softmax.f32     maximum of the row; e[i] = exp(x[i] - max) by the library's polynomial; their sum
-//                   by the tree of norm.f32; y[i] = e[i] / sum.
+//                   by the tree of norm.f32; y[i] = e[i] * (1 / sum), both rounded (a
+//                   division each would cost a third of the op).
 //   reduce.f32      sum and mean by the tree of norm.f32; maximum and minimum are exact.
 //   attention.f32   keys in blocks of 128 at absolute positions. Inside a block: scores by gemm.f32
 //                   over the head, times scale, softcap, bias; block maximum; p = exp(score - max);

@@ -25,7 +25,7 @@ inline void Softmax(const cpu::SoftmaxArgs& args, bool logarithm) {
       const float sum = TreeSum(e.data(), args.length);
       const float log_sum = logarithm ? Log(sum) : 0.0f;
       for (int64_t i = 0; i < args.length; ++i) {
-        args.y[at(i)] = logarithm ? (args.x[at(i)] - max) - log_sum : e[i] / sum;
+        args.y[at(i)] = logarithm ? (args.x[at(i)] - max) - log_sum : e[i] * (1.0f / sum);
       }
     }
   }

@@ -11,7 +11,7 @@ namespace batch_invariant::cpu {
 
 // x and y are [outer, length, inner], the softmax runs along `length`; outer * inner rows.
 //   m = max(x);  e = exp(x - m);  t = tree of norm.f32 over e
-//   Softmax     y = e / t
+//   Softmax     y = e * (1 / t)
 //   LogSoftmax  y = (x - m) - log(t)
 // A row with NaN or +Inf, and one of -Inf only, gives NaN everywhere in that row.
 struct SoftmaxArgs {

@@ -286,7 +286,7 @@ static void AttendRows(const AttentionTile& tile, const AttentionRow* rows, cons
       const F32x16 score = Load(&p[r][panel * 16]);
       // `largest` passes over NaN.
       if (gives_nothing[r] && Any(IsNan(score))) gives_nothing[r] = false;
-      Store(&p[r][panel * 16], Exp(Sub(score, Splat(max))));
+      Store(&p[r][panel * 16], ExpOfNonPositive(Sub(score, Splat(max))));
     }
   }
   float sum[kRows] = {};

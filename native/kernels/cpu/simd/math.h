@@ -29,18 +29,32 @@ BI_INLINE F32x16 ScaleByPowerOfTwo(F32x16 x, F32x16 n) {
   return Mul(Mul(x, first), second);
 }
 
-// e^x: x = n ln2 + r, |r| <= ln2 / 2; e^r = 1 + r + r^2 q(r). Subnormal results are kept; below
-// -103.98 the result is +0, above 88.73 it is +Inf; NaN stays NaN.
-BI_INLINE F32x16 Exp(F32x16 x) {
+// e^x = 2^n * result: x = n ln2 + r, |r| <= ln2 / 2; e^r = 1 + r + r^2 q(r).
+BI_INLINE F32x16 ExpMantissa(F32x16 x, F32x16* n) {
   static constexpr float kQ[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558f4p-5f, 0x1.123a6cp-7f,
                                  0x1.6a2352p-10f};
+  *n = RoundNearestEven(Mul(x, Splat(0x1.715476p+0f)));
+  F32x16 r = Fma(*n, Splat(-0x1.62e4p-1f), x);  // ln2, high and low part
+  r = Fma(*n, Splat(-0x1.7f7d1cp-20f), r);
+  return Fma(Fma(Polynomial(r, kQ), r, Splat(1.0f)), r, Splat(1.0f));
+}
+
+// e^x. Subnormal results are kept; below -103.98 the result is +0, above 88.73 it is +Inf; NaN
+// stays NaN.
+BI_INLINE F32x16 Exp(F32x16 x) {
   // Min and Max return their second operand for NaN.
   x = Max(Splat(-104.0f), Min(Splat(89.0f), x));
-  const F32x16 n = RoundNearestEven(Mul(x, Splat(0x1.715476p+0f)));
-  F32x16 r = Fma(n, Splat(-0x1.62e4p-1f), x);  // ln2, high and low part
-  r = Fma(n, Splat(-0x1.7f7d1cp-20f), r);
-  const F32x16 p = Fma(Fma(Polynomial(r, kQ), r, Splat(1.0f)), r, Splat(1.0f));
+  F32x16 n;
+  const F32x16 p = ExpMantissa(x, &n);
   return ScaleByPowerOfTwo(p, n);
+}
+
+// Exp(x) for x <= 0 or NaN, bit for bit. Where no result is subnormal, one factor scales exactly.
+BI_INLINE F32x16 ExpOfNonPositive(F32x16 x) {
+  if (Any(Less(x, Splat(-87.0f)))) return Exp(x);
+  F32x16 n;
+  const F32x16 p = ExpMantissa(x, &n);
+  return Mul(p, FromBits(ShiftLeft<23>(Add(ToI32(n), Splat(int32_t{127})))));
 }
 
 // 2^x: x = n + r, |r| <= 1/2; 2^r = 1 + r q(r). Subnormal results are kept; NaN stays NaN.

@@ -25,19 +25,27 @@ BI_INLINE float RowMax(const float* x, int64_t length) {
 static void SoftmaxRow(const float* x, float* y, int64_t length) {
   const F32x16 max = Splat(RowMax(x, length));
   const F32x16 sum = Splat(TreeSum(length, [=](auto whole, int64_t i, int count) {
-    const F32x16 e = Exp(Sub(LoadRow(whole, x + i, count), max));
+    const F32x16 e = ExpOfNonPositive(Sub(LoadRow(whole, x + i, count), max));
     StoreRow(whole, y + i, e, count);
     return e;
   }));
+  // Without a NaN among them all exponentials are finite and their sum is at least 1.
+  if (Any(IsNan(sum))) {
+    ForEach16(length, [=](auto whole, int64_t i, int count) {
+      StoreRow(whole, y + i, Canonical(sum), count);
+    });
+    return;
+  }
+  const F32x16 scale = Div(Splat(1.0f), sum);
   ForEach16(length, [=](auto whole, int64_t i, int count) {
-    StoreRow(whole, y + i, Canonical(Div(LoadRow(whole, y + i, count), sum)), count);
+    StoreRow(whole, y + i, Mul(LoadRow(whole, y + i, count), scale), count);
   });
 }
 
 static void LogSoftmaxRow(const float* x, float* y, int64_t length) {
   const F32x16 max = Splat(RowMax(x, length));
   const F32x16 log_sum = Splat(LogOfSum(TreeSum(length, [=](auto whole, int64_t i, int count) {
-    return Exp(Sub(LoadRow(whole, x + i, count), max));
+    return ExpOfNonPositive(Sub(LoadRow(whole, x + i, count), max));
   })));
   ForEach16(length, [=](auto whole, int64_t i, int count) {
     const F32x16 shifted = Sub(LoadRow(whole, x + i, count), max);
