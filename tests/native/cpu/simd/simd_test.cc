@@ -251,8 +251,10 @@ double LargestUlps(SimdProbe::Unary function, const std::vector<float>& x, Exact
       EXPECT_EQ(y[i], rounded) << "at " << x[i];
       continue;
     }
-    const double ulp = std::max(std::ldexp(1.0, std::ilogb(rounded) - 23), 0x1p-149);
-    const double error = std::abs(y[i] - want) / (rounded == 0 ? 0x1p-149 : ulp);
+    // The last place of a zero or subnormal result is that of the smallest subnormal.
+    const double ulp =
+        std::abs(rounded) < 0x1p-126f ? 0x1p-149 : std::ldexp(1.0, std::ilogb(rounded) - 23);
+    const double error = std::abs(y[i] - want) / ulp;
     if (!(error <= largest)) largest = error;
   }
   AddCompared(static_cast<int64_t>(x.size()));
