@@ -19,7 +19,10 @@ internal static class CommandLine
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors is [var error, ..])
         {
-            return Fail($"{error.Message.TrimEnd('.')}; see `ortbi {Name(parsed)}--help`.", ExitCode.Usage);
+            string message = parsed.UnmatchedTokens is [var token, ..]
+                ? $"'{token}' is not a command, option or argument here"
+                : error.Message.TrimEnd('.');
+            return Fail($"{message}; see `ortbi {Name(parsed)}--help`.", ExitCode.Usage);
         }
 
         try

@@ -55,7 +55,8 @@ internal static class ExportCommand
                 result.AddError("--random and --like NAME go together");
             }
 
-            if (result.GetValue(precision) == "fp32" && (result.GetResult(accuracyLevel) is not null || result.GetResult(blockSize) is { Implicit: false } || result.GetValue(asymmetric)))
+            bool isQuantised = result.GetResult(precision)?.Tokens is [{ Value: "int4" or "int8" }];
+            if (!isQuantised && new Option[] { accuracyLevel, blockSize, asymmetric }.Any(option => result.GetResult(option) is { Implicit: false }))
             {
                 result.AddError("--accuracy-level, --block-size and --asymmetric go with --precision int4 or int8");
             }

@@ -6,8 +6,8 @@ namespace OrtBatchInvariant.Verification.Hosting;
 public static class OnnxRuntimeLibrary
 {
     /// <summary>
-    /// Loads it if it is not loaded, and then logs errors alone, as GenAI does. GenAI takes the copy that it finds loaded; left to its
-    /// own search it can find none and end the process.
+    /// Loads it if it is not loaded, and then silences its log: errors come as exceptions. GenAI takes the copy that it finds loaded;
+    /// left to its own search it can find none and end the process.
     /// </summary>
     /// <exception cref="VerificationException">It is missing or does not match the managed API.</exception>
     public static void LoadFirst()
@@ -16,7 +16,7 @@ public static class OnnxRuntimeLibrary
         {
             if (!OrtEnv.IsCreated)
             {
-                var options = new EnvironmentCreationOptions { logId = "ort-batch-invariant", logLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR };
+                var options = new EnvironmentCreationOptions { logId = "ort-batch-invariant", logLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL };
                 OrtEnv.CreateInstanceWithOptions(ref options);
             }
         }

@@ -1,0 +1,34 @@
+using System.Text.Json;
+using OrtBatchInvariant.Cli.Tests.Support;
+using OrtBatchInvariant.Tests.Support;
+
+namespace OrtBatchInvariant.Cli.Tests;
+
+[Collection(nameof(Support.Models))]
+public sealed class BenchTests(Support.Models models) : IDisposable
+{
+    private readonly TemporaryFolder _temporary = new();
+
+    [Fact]
+    public async Task WritesARecord()
+    {
+        string file = Path.Combine(_temporary.Path, "bench.json");
+        ToolResult run = await Tool.Run("bench", models.Random, "--no-ops", "--batch", "1,2", "--threads", "1", "--json", file);
+        Assert.Equal((ExitCode.Success, ""), (run.ExitCode, run.Error));
+        Assert.Contains("GFLOP/s", run.Output, StringComparison.Ordinal);
+
+        JsonElement record = JsonDocument.Parse(await File.ReadAllTextAsync(file)).RootElement;
+        Assert.All(["device", "date", "command", "onnxruntime"], name => Assert.NotEmpty(record.GetProperty(name).GetString()!));
+        JsonElement[] rows = [.. record.GetProperty("rows").EnumerateArray()];
+        Assert.Equal([1, 2], rows.Select(row => row.GetProperty("rows").GetInt32()));
+        Assert.All(rows, row =>
+        {
+            double peer = row.GetProperty("peerTokensPerSecond").GetDouble();
+            double ours = row.GetProperty("tokensPerSecond").GetDouble();
+            Assert.True(peer > 0 && ours > 0);
+            Assert.Equal(ours / peer, row.GetProperty("ratio").GetDouble(), 0.01);
+        });
+    }
+
+    public void Dispose() => _temporary.Dispose();
+}

@@ -1,0 +1,45 @@
+using System.Diagnostics;
+
+namespace OrtBatchInvariant.Cli.Tests.Support;
+
+/// <summary>Runs ortbi as a process of its own.</summary>
+internal static class Tool
+{
+    private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "ortbi.dll");
+
+    public static Task<ToolResult> Run(params string[] arguments) => Run([], arguments);
+
+    public static async Task<ToolResult> Run(Dictionary<string, string> environment, params string[] arguments)
+    {
+        var start = new ProcessStartInfo("dotnet", [s_program, .. arguments])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            WorkingDirectory = Path.GetTempPath(),
+        };
+        foreach ((string key, string value) in environment)
+        {
+            start.Environment[key] = value;
+        }
+
+        using Process process = Process.Start(start)!;
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        string output = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return new ToolResult(process.ExitCode, output, await error);
+    }
+}
+
+/// <summary>What a run of ortbi came to.</summary>
+internal sealed record ToolResult(int ExitCode, string Output, string Error)
+{
+    /// <summary>Asserts that the tool failed with one sentence on stderr and nothing on stdout.</summary>
+    public void AssertFailedWith(int exitCode, params string[] parts)
+    {
+        Assert.Equal(exitCode, ExitCode);
+        string line = Assert.Single(Error.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+        Assert.StartsWith("ortbi: ", line, StringComparison.Ordinal);
+        Assert.All(parts, part => Assert.Contains(part, line, StringComparison.Ordinal));
+        Assert.Empty(Output);
+    }
+}
