@@ -4,6 +4,8 @@
 // sequence, and nothing that plans arithmetic may know how many rows there are. Two kernels with the
 // same contract id give the same bytes for the same row. An id changes whenever its bytes would.
 //
+// A result that is NaN is written as the quiet NaN 0x7fc00000 by the products, whatever produced it.
+//
 // CPU (identical on scalar, AVX2, AVX-512 and NEON):
 //   gemm.f32        acc = +0; for k ascending: acc = fma(a[k], b[k], acc). Then, for Gemm,
 //                   y = acc when alpha is 1 and there is no C; otherwise y = fma(beta, c, alpha*acc),
@@ -11,7 +13,8 @@
 //   gemm.nbits.f32  accuracy_level 0..3: w[k] = (q[k] - zero) * scale, q - zero exact, the product
 //                   rounded once; then gemm.f32 over w, then + bias.
 //   gemm.nbits.s8   accuracy_level 4: per row and block, s_a = max|a|/127 and
-//                   q_a = round-to-nearest-even(a * (127/max|a|)), all zero when max|a| is 0;
+//                   q_a = round-to-nearest-even(a * (127/max|a|)) held to [-127, 127], all zero when
+//                   max|a| is 0, and 0 where the product is NaN (s_a then carries the NaN or Inf);
 //                   d = sum of q_a*(q - zero) in exact int32; acc = fma(float(d), s_a*scale, acc) over
 //                   blocks ascending, s_a*scale rounded first; then + bias.
 //   norm.f32        64 partial sums: element i goes to partial i mod 64 in ascending i by fma;
