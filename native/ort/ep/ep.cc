@@ -133,6 +133,12 @@ BatchInvariantEp::BatchInvariantEp(std::span<const OpDefinition> ops,
 void BatchInvariantEp::SetDeviceCallbacks() {
   // Graph capture came with 1.26. ONNX Runtime reads no further than this number says.
   ort_version_supported = std::min(RuntimeMinorVersion(), kNewestEpVersion);
+  // Runs of one session share its stream, and with it the workspace that one kernel leaves to the
+  // next: ONNX Runtime lets them follow each other.
+  OrtEp::IsConcurrentRunSupported = [](OrtEp*, bool* supported) noexcept -> OrtStatus* {
+    *supported = false;
+    return nullptr;
+  };
   OrtEp::CreateAllocator = [](OrtEp* self, const OrtMemoryInfo* info,
                               OrtAllocator** allocator) noexcept -> OrtStatus* {
     *allocator = nullptr;
