@@ -50,7 +50,7 @@ public sealed class DecoderModel : IDisposable
             throw new VerificationException("CUDA graphs and ONNX Runtime's CUDA provider need a GPU: name one, or leave them out on the CPU.");
         }
 
-        using var sessionOptions = new SessionOptions();
+        using var sessionOptions = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR };
         if (options.ProfilePrefix is { } prefix)
         {
             sessionOptions.ProfileOutputPathPrefix = prefix;
