@@ -1,0 +1,217 @@
+using Xunit.Abstractions;
+using static OrtBatchInvariant.Provider.Tests.Operand;
+
+namespace OrtBatchInvariant.Provider.Tests;
+
+/// <summary>MultiHeadAttention, and Attention of opsets 23 and 24.</summary>
+public sealed class AttentionTests(ITestOutputHelper output)
+{
+    private const int Heads = 4;
+    private const int KvHeads = 2;
+    private const int HeadSize = 12;
+    private const int ValueSize = 10;
+    private const int Sequence = 7;
+    private const int Past = 11;
+    private const int Hidden = Heads * HeadSize;
+
+    private static readonly string[] s_withCache = ["y", "present_key", "present_value"];
+
+    private static readonly Dictionary<string, OpCase> s_multiHead = new()
+    {
+        ["separate"] = MultiHead(Qkv(Sequence)),
+        ["other keys than queries"] = MultiHead(Qkv(13)),
+        ["other value size"] = MultiHead(Qkv(Sequence, ValueSize)),
+        ["unidirectional, scale"] = MultiHead(Qkv(Sequence), ("unidirectional", 1), ("scale", 0.3f)),
+        ["over two blocks of keys"] = MultiHead(Qkv(150)),
+        ["bias"] = MultiHead([.. Qkv(Sequence), Weight("bias", 3 * Hidden)]),
+        ["key and value by head"] = MultiHead([Rows("query", [1, Sequence, Hidden]), Rows("key", [1, Heads, 13, HeadSize]), Rows("value", [1, Heads, 13, HeadSize])]),
+        ["packed KV"] = MultiHead([Rows("query", [1, Sequence, Hidden]), Rows("key", [1, 13, Heads, 2, HeadSize])]) with
+        {
+            StockForm = MultiHead(Qkv(13)),
+            ToStockForm = inputs => [inputs[0], Part(inputs[1], 0), Part(inputs[1], 1)],
+        },
+        ["packed QKV"] = MultiHead([Rows("query", [1, Sequence, Heads, 3, HeadSize])]) with
+        {
+            StockForm = MultiHead(Qkv(Sequence)),
+            ToStockForm = inputs => [Part(inputs[0], 0), Part(inputs[0], 1), Part(inputs[0], 2)],
+        },
+        ["mask of lengths"] = MultiHead([.. Qkv(Sequence), null, Ints("mask", random => random.Next(1, Sequence + 1), 1)]),
+        ["mask of keys"] = MultiHead([.. Qkv(Sequence), null, Mask(Sequence)]),
+        ["mask of queries and keys"] = MultiHead([.. Qkv(Sequence), null, Mask(Sequence, Sequence)]),
+        ["attention bias"] = MultiHead([.. Qkv(Sequence), null, null, Rows("attention_bias", [1, Heads, Sequence, Sequence])]),
+        ["attention bias of one row and head"] = MultiHead([.. Qkv(Sequence), null, null, Shared("attention_bias", 1, 1, Sequence, Sequence)]),
+        ["past"] = MultiHead([.. Qkv(Sequence), null, null, null, .. PastOf(Heads, HeadSize)]) with { Outputs = Results(s_withCache) },
+        ["past, one token, mask and attention bias"] = MultiHead(
+        [
+            Rows("query", [1, 1, Hidden]), Rows("key", [1, 1, Hidden]), Rows("value", [1, 1, Hidden]), Weight("bias", 3 * Hidden),
+            Mask(Past + 1), Rows("attention_bias", [1, Heads, 1, Past + 1]), .. PastOf(Heads, HeadSize),
+        ]) with { Outputs = Results(s_withCache) },
+        ["past, unidirectional"] =
+            MultiHead([.. Qkv(Sequence), null, null, null, .. PastOf(Heads, HeadSize)], ("unidirectional", 1)) with { Outputs = Results(s_withCache) },
+        ["scores"] = MultiHead(Qkv(Sequence)) with { Outputs = Results("y", "present_key", "present_value", "scores") },
+    };
+
+    private static readonly Dictionary<string, OpCase> s_onnx = new()
+    {
+        ["rank 4"] = Onnx(ByHead(Heads, Sequence)),
+        ["rank 4, groups of query heads, other value size"] = Onnx(ByHead(KvHeads, Sequence, ValueSize)),
+        ["rank 3"] = Onnx(Flat(), ("q_num_heads", Heads), ("kv_num_heads", KvHeads)),
+        ["causal"] = Onnx(ByHead(KvHeads, Sequence), ("is_causal", 1)),
+        ["causal over two blocks of keys"] = Onnx(
+            [Rows("q", [1, Heads, 150, HeadSize]), Rows("k", [1, KvHeads, 150, HeadSize]), Rows("v", [1, KvHeads, 150, HeadSize])], ("is_causal", 1)),
+        ["scale and softcap"] = Onnx(ByHead(KvHeads, Sequence), ("scale", 0.4f), ("softcap", 2f)),
+        ["mask to add, every row and head"] = Onnx([.. ByHead(KvHeads, Sequence), Rows("mask", [1, Heads, Sequence, Sequence])]),
+        ["mask to add, rank 2"] = Onnx([.. ByHead(KvHeads, Sequence), Shared("mask", Sequence, Sequence)]),
+        ["mask to add, one head"] = Onnx([.. ByHead(KvHeads, Sequence), Rows("mask", [1, 1, Sequence, Sequence])], ("is_causal", 1)),
+        ["mask of booleans"] = Onnx([.. ByHead(KvHeads, Sequence), Bools("mask", 1, 1, Sequence, Sequence)]),
+        ["mask of booleans, rank 2"] = Onnx([.. ByHead(KvHeads, Sequence), SharedBools("mask", Sequence, Sequence)]),
+        ["past"] = Onnx([.. ByHead(KvHeads, Sequence), null, .. PastOf(KvHeads, HeadSize)], ("is_causal", 1)) with { Outputs = Results(s_withCache) },
+        ["past, one token, rank 3"] = Onnx(
+            [
+                Rows("q", [1, 1, Hidden]), Rows("k", [1, 1, KvHeads * HeadSize]), Rows("v", [1, 1, KvHeads * HeadSize]),
+                Rows("mask", [1, 1, 1, Past + 1]), .. PastOf(KvHeads, HeadSize),
+            ],
+            ("q_num_heads", Heads),
+            ("kv_num_heads", KvHeads)) with { Outputs = Results(s_withCache) },
+        ["scores, mode 0"] = Scores(0),
+        ["scores, mode 1"] = Scores(1),
+        ["scores, mode 2"] = Scores(2),
+        ["scores, mode 3"] = Scores(3),
+    };
+
+    private static readonly Dictionary<string, OpCase> s_onnx24 = new()
+    {
+        ["mask of fewer keys"] = Onnx([.. ByHead(KvHeads, Sequence), Rows("mask", [1, 1, Sequence, 5])]) with
+        {
+            Opset = 24,
+            StockForm = Onnx([.. ByHead(KvHeads, Sequence), Rows("mask", [1, 1, Sequence, Sequence])]) with { Opset = 24 },
+            ToStockForm = inputs => [.. inputs[..3], WithExcludedKeys(inputs[3], Sequence)],
+        },
+        ["nonpad_kv_seqlen"] = Onnx([.. ByHead(KvHeads, 16), null, null, null, Lengths(16)]) with { Opset = 24 },
+        ["nonpad_kv_seqlen, causal"] =
+            Onnx([.. ByHead(KvHeads, 16), null, null, null, Lengths(16)], ("is_causal", 1)) with { Opset = 24 },
+    };
+
+    public static TheoryData<string> MultiHeadCases => [.. s_multiHead.Keys];
+
+    public static TheoryData<string, int> OnnxCases
+    {
+        get
+        {
+            var cases = new TheoryData<string, int>();
+            foreach (string name in s_onnx.Keys)
+            {
+                cases.Add(name, 23);
+                cases.Add(name, 24);
+            }
+
+            return cases;
+        }
+    }
+
+    public static TheoryData<string> Onnx24Cases => [.. s_onnx24.Keys];
+
+    [Theory]
+    [MemberData(nameof(MultiHeadCases))]
+    public void MultiHeadAttention(string name) => Checks.All(s_multiHead[name], output);
+
+    /// <summary>A mask of lengths, sums and starts: its first part is the lengths.</summary>
+    [Fact]
+    public void MultiHeadAttentionWithAMaskOfLengthsAndStarts()
+    {
+        const int Rows = 3;
+        Random random = Checks.Seeded(output);
+        OpCase lengths = s_multiHead["mask of lengths"];
+        Tensor[] values = lengths.Values(random, Rows);
+        int[] first = values[^1].As<int>().ToArray();
+        Tensor[] longer = [.. values[..^1], Tensor.Of([(3 * Rows) + 2], [.. first, .. new int[(2 * Rows) + 2]])];
+        using var ours = Sessions.Ours(lengths.Model(values, anyShape: true));
+        Checks.Same(Sessions.Run(ours, lengths.Feeds(values), ["y"]), Sessions.Run(ours, lengths.Feeds(longer), ["y"]))
+            .ExpectNone(output, "mask of [batch] against mask of [3 * batch + 2]");
+    }
+
+    [Theory]
+    [MemberData(nameof(OnnxCases))]
+    public void Attention(string name, int opset) => Checks.All(s_onnx[name] with { Opset = opset }, output);
+
+    [Theory]
+    [MemberData(nameof(Onnx24Cases))]
+    public void Attention24(string name) => Checks.All(s_onnx24[name], output);
+
+    internal static OpCase MultiHead(Operand?[] inputs, params (string, object)[] attributes) =>
+        new("MultiHeadAttention", "attention.f32.v1", inputs) { Domain = "com.microsoft", Attributes = [("num_heads", Heads), .. attributes] };
+
+    internal static Operand[] Qkv(int kvSequence, int valueSize = HeadSize) =>
+        [Rows("query", [1, Sequence, Hidden]), Rows("key", [1, kvSequence, Hidden]), Rows("value", [1, kvSequence, Heads * valueSize])];
+
+    internal static Operand[] PastOf(int heads, int valueSize) =>
+        [Rows("past_key", [1, heads, Past, HeadSize]), Rows("past_value", [1, heads, Past, valueSize])];
+
+    internal static OpCase Onnx(Operand?[] inputs, params (string, object)[] attributes) =>
+        new("Attention", "attention.f32.v1", inputs) { Opset = 23, Attributes = attributes };
+
+    internal static Operand[] ByHead(int kvHeads, int kvSequence, int valueSize = HeadSize) =>
+        [Rows("q", [1, Heads, Sequence, HeadSize]), Rows("k", [1, kvHeads, kvSequence, HeadSize]), Rows("v", [1, kvHeads, kvSequence, valueSize])];
+
+    private static Operand[] Flat() =>
+        [Rows("q", [1, Sequence, Hidden]), Rows("k", [1, 13, KvHeads * HeadSize]), Rows("v", [1, 13, KvHeads * ValueSize])];
+
+    private static OpCase Scores(int mode) =>
+        Onnx(
+            [.. ByHead(KvHeads, Sequence), Rows("mask", [1, 1, Sequence, Past + Sequence]), .. PastOf(KvHeads, HeadSize)],
+            ("qk_matmul_output_mode", mode),
+            ("softcap", 2f)) with { Outputs = Results("y", "present_key", "present_value", "scores") };
+
+    private static Result?[] Results(params string[] names) => [.. names.Select(name => new Result(name))];
+
+    // [batch, tokens, heads, parts, size] at one part, as [batch, tokens, heads * size].
+    private static Tensor Part(Tensor packed, int part)
+    {
+        long[] shape = packed.Shape;
+        return packed.Slice(3, part, 1).Reshape(shape[0], shape[1], shape[2] * shape[4]);
+    }
+
+    // A mask of -Inf for the keys that it leaves out.
+    private static Tensor WithExcludedKeys(Tensor mask, int keys)
+    {
+        long count = mask.Elements / mask.Shape[3] * keys;
+        var wider = Tensor.Of([.. mask.Shape[..3], keys], [.. Enumerable.Repeat(float.NegativeInfinity, (int)count)]);
+        wider.Place(3, 0, mask);
+        return wider;
+    }
+
+    private static Operand Ints(string name, Func<Random, int> value, params long[] shape) => EachRow(
+        name, random => Tensor.Of(shape, [.. Enumerable.Range(0, (int)shape.Aggregate(1L, (product, dimension) => product * dimension)).Select(_ => value(random))]));
+
+    // Key 0 always takes part: what a query without any key gives is told apart in its own test.
+    private static Operand Mask(params long[] shape)
+    {
+        return EachRow("mask", random =>
+        {
+            int[] values = new int[shape.Aggregate(1L, (product, dimension) => product * dimension)];
+            for (int i = 0; i < values.Length; i++)
+            {
+                values[i] = i % shape[^1] == 0 ? 1 : random.Next(2);
+            }
+
+            return Tensor.Of([1, .. shape], values);
+        });
+    }
+
+    private static Operand Bools(string name, params long[] shape) => EachRow(name, random => RandomBools(random, shape));
+
+    private static Operand SharedBools(string name, params long[] shape) => new(name, -1, false, (random, _) => RandomBools(random, shape));
+
+    private static Tensor RandomBools(Random random, long[] shape)
+    {
+        bool[] values = new bool[shape.Aggregate(1L, (product, dimension) => product * dimension)];
+        for (int i = 0; i < values.Length; i++)
+        {
+            values[i] = i % shape[^1] == 0 || random.Next(2) == 0;
+        }
+
+        return Tensor.Of(shape, values);
+    }
+
+    private static Operand Lengths(int keys) => EachRow("nonpad_kv_seqlen", random => Tensor.Of([1], random.NextInt64(Sequence, keys + 1)));
+}
