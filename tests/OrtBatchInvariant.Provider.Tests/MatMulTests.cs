@@ -27,7 +27,7 @@ public sealed class MatMulTests(ITestOutputHelper output)
         ["FusedMatMul, alpha"] = Fused(Rows("a", [1, 3, K]), Weight("b", K, N), ("alpha", 0.37f)),
         ["FusedMatMul, transA"] = Fused(Rows("a", [K, 1], axis: 1), Weight("b", K, N), ("transA", 1), ("alpha", 2f)),
         ["FusedMatMul, transB"] = Fused(Rows("a", [1, K]), Weight("b", N, K), ("transB", 1)),
-        ["FusedMatMul, transB, computed right side"] = Fused(Rows("a", [1, 2, K]), Shared("b", 2, N, K), ("transB", 1)) with { Outputs = [new("y", 1)] },
+        ["FusedMatMul, transB, computed right side"] = Fused(Rows("a", [2, 1, K], axis: 1), Shared("b", 2, N, K), ("transB", 1)) with { Outputs = [new("y", 1)] },
         ["FusedMatMul, transA and transB, rank 3"] = Fused(Rows("a", [1, K, 3]), Rows("b", [1, N, K]), ("transA", 1), ("transB", 1)),
         ["Gemm-13"] = Gemm(Rows("a", [1, K]), Weight("b", K, N), null),
         ["Gemm-7"] = Gemm(Rows("a", [1, K]), Weight("b", K, N), Weight("c", N)) with { Opset = 7 },
