@@ -27,7 +27,7 @@ internal static class BenchReport
             var table = new Table().Border(TableBorder.Rounded).Title($"[bold]{Markup.Escape(op.Key)}[/]").AddColumns("Type", "Shape");
             foreach (int count in rowCounts)
             {
-                table.AddColumn(new TableColumn($"{count} rows").RightAligned());
+                table.AddColumn(new TableColumn($"M={count}").RightAligned());
             }
 
             foreach (var shape in op.GroupBy(row => (row.Dtype, row.Shape)))

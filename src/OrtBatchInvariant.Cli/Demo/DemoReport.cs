@@ -60,6 +60,7 @@ internal static class DemoReport
     private static void PrintParting(PartingTexts parting, IAnsiConsole console)
     {
         int common = parting.Alone.Zip(parting.Other).TakeWhile(pair => pair.First == pair.Second).Count();
+        common = parting.Alone.LastIndexOf(' ', Math.Max(common - 1, 0)) + 1;
         console.MarkupLineInterpolated($"Stock, twice the same prompt: [grey]{OneLine(parting.Prompt)}[/]");
         int width = parting.OtherRun.Length;
         console.MarkupLineInterpolated(
