@@ -1,5 +1,5 @@
-// Attention on CUDA: com.microsoft GroupQueryAttention as a whole, and the core that it and the other
-// attention ops share.
+// Attention on CUDA: com.microsoft GroupQueryAttention as a whole, and the core that it and the
+// other attention ops share.
 //
 // Contract attention.tc16 (fp16, bf16) and attention.f32 (fp32; not the CPU's bytes). For one row
 // (one token of one query head), over the keys j it may see:
@@ -20,7 +20,8 @@
 //   5. Blocks merge in ascending order into (m, l, acc), which starts as (-Inf, +0, +0):
 //      m' = max(m, mb); a = 2^(m - m'); b = 2^(mb - m') (0 below 2^-126);
 //      l = fma(lb, b, l * a); acc = fma(ab, b, acc * a).
-//   6. A sink s (head_sink, or 0 for smooth_softmax) merges last as a block with mb = rint(s log2 e),
+//   6. A sink s (head_sink, or 0 for smooth_softmax) merges last as a block with mb = rint(s log2
+//   e),
 //      lb = 2^(s log2 e - mb) and ab = 0. out = acc * (1 / l), rounded to the element type; 0 when
 //      the row sees no key; NaN when m is NaN or +Inf.
 // Walking the blocks in one thread block or spreading them over the device gives the same bytes.
@@ -49,13 +50,13 @@ struct HeadTensor {
 
 // Attention of `tokens` query tokens a sequence over keys and values that are already in memory.
 // Sequence b has total = min(last_key[b] + 1, key_capacity) keys (key_capacity where last_key is
-// null). Query token i stands at position total - tokens + i, or at i when from_start is true; tokens
-// beyond `total` are padding, and their output is 0.
+// null). Query token i stands at position total - tokens + i, or at i when from_start is true;
+// tokens beyond `total` are padding, and their output is 0.
 struct AttentionArgs {
   ElementType type = ElementType::kFloat32;
   int batch = 0;
-  int tokens = 0;        // query tokens a sequence
-  int heads = 0;         // query heads, a multiple of kv_heads
+  int tokens = 0;  // query tokens a sequence
+  int heads = 0;   // query heads, a multiple of kv_heads
   int kv_heads = 0;
   int head_size = 0;     // a multiple of 8, at most 256
   int key_capacity = 0;  // keys the buffers hold; an upper bound of every length
@@ -70,31 +71,31 @@ struct AttentionArgs {
   float scale = 0.0f;    // 0: 1 / sqrt(head_size)
   float softcap = 0.0f;  // 0: none
   bool causal = true;
-  int window = -1;       // the newest `window` keys up to and with the token itself; -1: all of them
+  int window = -1;  // the newest `window` keys up to and with the token itself; -1: all of them
 
   const void* bias = nullptr;  // element type; (b, h, t, j) at b * bias_batch_stride + ... + j
   std::int64_t bias_batch_stride = 0;
   std::int64_t bias_head_stride = 0;
   std::int64_t bias_token_stride = 0;
-  int bias_keys = 0;                 // length of the last axis; later keys have no bias
-  const void* head_sink = nullptr;   // [heads], element type
+  int bias_keys = 0;                // length of the last axis; later keys have no bias
+  const void* head_sink = nullptr;  // [heads], element type
   bool smooth_softmax = false;
 };
 
 // Bytes of scratch that Attention needs, from shapes and upper bounds alone.
 Status AttentionWorkspaceBytes(const AttentionArgs& args, std::size_t* bytes);
 
-// Enqueues the op. Allocates nothing, waits for nothing, reads lengths on the device, can be captured
-// in a graph. All pointers 16-byte aligned, strides multiples of 8 elements.
-// kInvalidArgument: a shape, stride or operand that contradicts the above. kUnsupported: a head size
-// or device that is not served. kDeviceError: the launch failed.
+// Enqueues the op. Allocates nothing, waits for nothing, reads lengths on the device, can be
+// captured in a graph. All pointers 16-byte aligned, strides multiples of 8 elements.
+// kInvalidArgument: a shape, stride or operand that contradicts the above. kUnsupported: a head
+// size or device that is not served. kDeviceError: the launch failed.
 Status Attention(const AttentionArgs& args, void* workspace, std::size_t workspace_bytes,
                  Stream stream);
 
 // com.microsoft GroupQueryAttention. Tokens of sequence b: past = 0 when `tokens` equals
-// `total_sequence_length` (the first prompt; seqlens_k[b] + 1 of them are valid, the rest is padding
-// on the right), else past = seqlens_k[b] + 1 - tokens. New keys and values go to positions past,
-// past + 1, ... of the present buffers.
+// `total_sequence_length` (the first prompt; seqlens_k[b] + 1 of them are valid, the rest is
+// padding on the right), else past = seqlens_k[b] + 1 - tokens. New keys and values go to positions
+// past, past + 1, ... of the present buffers.
 struct GroupQueryAttentionArgs {
   ElementType type = ElementType::kFloat32;
   int batch = 0;
@@ -123,8 +124,8 @@ struct GroupQueryAttentionArgs {
 
   bool rotary = false;
   bool rotary_interleaved = false;
-  int rotary_dim = 0;  // twice the caches' width; elements from there on are not rotated
-  int rotary_positions = 0;         // rows of the caches; a position outside them is not rotated
+  int rotary_dim = 0;        // twice the caches' width; elements from there on are not rotated
+  int rotary_positions = 0;  // rows of the caches; a position outside them is not rotated
   const void* cos_cache = nullptr;  // [rotary_positions, rotary_dim / 2]
   const void* sin_cache = nullptr;
   const std::int64_t* position_ids = nullptr;  // [batch, tokens]; null: the slot in the cache
@@ -147,7 +148,8 @@ struct GroupQueryAttentionArgs {
 };
 
 // The query and key of a token before attention, in fp32 with one rounding to the element type:
-//   norm:   inv = 1 / sqrt(S / head_size + epsilon); x = (x * inv) * weight, where S adds the squares:
+//   norm:   inv = 1 / sqrt(S / head_size + epsilon); x = (x * inv) * weight, where S adds the
+//   squares:
 //           chunks of 8 elements by ascending fma, then the 32 chunk sums (0 beyond the head) in
 //           halves (s[c] += s[c + 16], +8, +4, +2, +1)
 //   rotary: u' = fma(u, cos, -(v * sin)); v' = fma(v, cos, u * sin), the inner product rounded; the

@@ -15,22 +15,22 @@ namespace batch_invariant::cuda {
 
 inline constexpr const char* kElementwiseContract = "elementwise.cuda.v1";
 
-// Every function below enqueues on `stream`, allocates nothing, waits for nothing and can be captured
-// in a graph. kInvalidArgument: a negative size, a missing operand, ranks that differ or exceed 8.
-// kUnsupported: a type that the op does not take. kDeviceError: the launch failed.
+// Every function below enqueues on `stream`, allocates nothing, waits for nothing and can be
+// captured in a graph. kInvalidArgument: a negative size, a missing operand, ranks that differ or
+// exceed 8. kUnsupported: a type that the op does not take. kDeviceError: the launch failed.
 
 enum class UnaryOp : uint8_t {
-  kSigmoid,    // e = exp(-|x|); x < 0 ? e / (1 + e) : 1 / (1 + e)
+  kSigmoid,  // e = exp(-|x|); r = 1 / (1 + e); x < 0 ? e * r : r
   kTanh,
   kErf,
   kExp,
   kLog,
   kSqrt,
   kReciprocal,
-  kNeg,        // integers too
-  kAbs,        // integers too
+  kNeg,  // integers too
+  kAbs,  // integers too
   kRelu,
-  kCos,        // from double, rounded to fp32
+  kCos,  // from double, rounded to fp32
   kSin,
   kFloor,
   kCeil,
@@ -49,7 +49,7 @@ struct UnaryArgs {
   DataType type = DataType::kFloat32;
   std::int64_t rows = 0;
   std::int64_t width = 0;
-  float alpha = 1.702f;        // kQuickGelu only
+  float alpha = 1.702f;  // kQuickGelu only
   const void* x = nullptr;
   const void* bias = nullptr;  // [width], optional, floating-point types
   void* y = nullptr;           // may be x
@@ -78,8 +78,8 @@ enum class BinaryOp : uint8_t {
 // Whether the op's output is bool.
 bool IsComparison(BinaryOp op);
 
-// y = op(a, b) with broadcasting. `shape` is y's, y is contiguous; the strides (in elements, 0 where an
-// operand is broadcast) have shape's rank. `type` is the operands'; y is of it, or bool.
+// y = op(a, b) with broadcasting. `shape` is y's, y is contiguous; the strides (in elements, 0
+// where an operand is broadcast) have shape's rank. `type` is the operands'; y is of it, or bool.
 struct BinaryArgs {
   BinaryOp op = BinaryOp::kAdd;
   DataType type = DataType::kFloat32;

@@ -10,9 +10,9 @@
 
 namespace batch_invariant::cuda {
 
-// Both enqueue on `stream`, allocate nothing, wait for nothing and can be captured in a graph. An index
-// counts from the end when negative; one outside the axis gives zeros, since lengths of a graph's data
-// are not known on the host. kInvalidArgument: a size or operand that does not fit.
+// Both enqueue on `stream`, allocate nothing, wait for nothing and can be captured in a graph. An
+// index counts from the end when negative; one outside the axis gives zeros, since lengths of a
+// graph's data are not known on the host. kInvalidArgument: a size or operand that does not fit.
 
 // y[o, c, i] = data[o, indices[c], i], of shape [outer, count, inner].
 struct GatherArgs {

@@ -11,8 +11,8 @@
 
 namespace batch_invariant::cuda {
 
-// Every function enqueues on `stream`, allocates nothing, waits for nothing and can be captured in a
-// graph. kInvalidArgument: a negative size, a missing operand, ranks that differ or exceed 8.
+// Every function enqueues on `stream`, allocates nothing, waits for nothing and can be captured in
+// a graph. kInvalidArgument: a negative size, a missing operand, ranks that differ or exceed 8.
 
 // to[i . to_strides] = from[i . from_strides] for every index i below `shape`; strides in elements,
 // 0 and negative ones included. This is Transpose (permuted strides), Slice (a moved start, scaled
@@ -27,14 +27,14 @@ struct CopyArgs {
 };
 Status CopyStrided(const CopyArgs& args, Stream stream);
 
-// y[i] = start + i * delta: integers exactly; floating point as fma(float(i), delta, start), rounded
-// to the type once. start and delta are read on the host.
+// y[i] = start + i * delta: integers exactly; floating point as fma(float(i), delta, start),
+// rounded to the type once. start and delta are read on the host.
 struct RangeArgs {
   DataType type = DataType::kInt64;  // fp32, fp16, bf16, int32, int64
   std::int64_t count = 0;
-  double start = 0.0;                // floating-point types
+  double start = 0.0;  // floating-point types
   double delta = 1.0;
-  std::int64_t integer_start = 0;    // integer types
+  std::int64_t integer_start = 0;  // integer types
   std::int64_t integer_delta = 1;
   void* y = nullptr;
 };

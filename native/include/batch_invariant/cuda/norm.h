@@ -2,18 +2,19 @@
 // RMSNormalization-23) and mean/variance (LayerNormalization, SkipLayerNormalization).
 //
 // Contract norm.cuda, fp32 inside, for a row of `width` elements. First, where given,
-//   s = (x + skip) + bias, each addition rounded in fp32, s rounded to the element type; s = x without
+//   s = (x + skip) + bias, each addition rounded in fp32, s rounded to the element type; s = x
+//   without
 // both. Then with S(.) the sum below and n = float(width)
 //   RMS:    inv = 1 / sqrt(S(s*s) / n + epsilon);  y = (s * inv) * gamma
 //   layer:  mean = S(s) / n;  d = s - mean;
 //           inv = 1 / sqrt(S(d*d) / n + epsilon);  y = fma(d * inv, gamma, beta), or the product
 //           alone when beta is null
-// with y rounded to the element type once; gamma counts as 1 when null. With round_before_scale (ONNX
-// RMSNormalization-23) s * inv is rounded to the element type first.
-//   S adds P = 8 T partials, T = 32, 64, ..., 512 the least power of two with 8 T >= width (512 beyond):
-//   element i goes to partial i mod P in ascending i (squares by fma). Partial 8 t + j: first the
-//   eight j are added in halves (j + 4, + 2, + 1), then the t inside each 32 (t ^ 16, ^ 8, ^ 4, ^ 2,
-//   ^ 1), then the groups of 32 in halves.
+// with y rounded to the element type once; gamma counts as 1 when null. With round_before_scale
+// (ONNX RMSNormalization-23) s * inv is rounded to the element type first.
+//   S adds P = 8 T partials: with R = ceil(width / 2048), T is 32 * ceil(width / (256 R)), at most
+//   256. Element i goes to partial i mod P in ascending i (squares by fma). Partial 8 t + j: first
+//   the eight j are added in halves (j + 4, + 2, + 1), then the t inside each 32 (t ^ 16, ^ 8, ^ 4,
+//   ^ 2, ^ 1), then the groups of 32, filled up to 8 with zeros, in halves.
 // T depends on the width alone. Divisions, square roots and reciprocals are correctly rounded.
 #ifndef BATCH_INVARIANT_CUDA_NORM_H_
 #define BATCH_INVARIANT_CUDA_NORM_H_

@@ -15,15 +15,16 @@ inline constexpr const char* kRotaryContract = "rotary.cuda.v1";
 enum class RotaryPositions : uint8_t {
   kOffset,    // position_ids[0] + s            (position_ids is [1])
   kPerToken,  // position_ids[b * tokens + s]   (position_ids is [batch, tokens])
-  kDirect,    // b * tokens + s                 (no position_ids; the caches are [batch, tokens, half])
+  kDirect,    // b * tokens + s                 (no position_ids; the caches are [batch, tokens,
+              // half])
 };
 
 // The pair (u, v) of each head is (x[i], x[i + half]), or (x[2i], x[2i+1]) when interleaved, with
 // half = rotary_dim / 2; i < half. In fp32 it becomes
 //   u' = fma(u, cos, -(v * sin));   v' = fma(v, cos, u * sin)      the inner product rounded
-// and is rounded to the element type once; elements from rotary_dim on are copied, and so is a token
-// whose position lies outside the caches. Element (b, h, s, d) of x lies at
-// b * x_batch + h * x_head + s * x_token + d; y likewise.
+// and is rounded to the element type once; elements from rotary_dim on are copied, and so is a
+// token whose position lies outside the caches. Element (b, h, s, d) of x lies at b * x_batch + h *
+// x_head + s * x_token + d; y likewise.
 struct RotaryArgs {
   ElementType type = ElementType::kFloat32;
   std::int64_t batch = 0;

@@ -1,10 +1,10 @@
 // Softmax and LogSoftmax on CUDA along any axis.
 //
 // Contract softmax.cuda, fp32 inside, for a row of `length` elements:
-//   m = max(x);  e = exp(x - m) by the library's polynomial;  t = S(e), the sum of norm.cuda (norm.h)
-//   Softmax     y = e / t
-//   LogSoftmax  y = (x - m) - log(t)
-// with y rounded once. A row with NaN or +Inf, and one of -Inf only, gives NaN everywhere in that row.
+//   m = max(x);  e = exp(x - m) by the library's polynomial;  t = S(e), the sum of norm.cuda
+//   (norm.h) Softmax     y = e / t LogSoftmax  y = (x - m) - log(t)
+// with y rounded once. A row with NaN or +Inf, and one of -Inf only, gives NaN everywhere in that
+// row.
 #ifndef BATCH_INVARIANT_CUDA_SOFTMAX_H_
 #define BATCH_INVARIANT_CUDA_SOFTMAX_H_
 

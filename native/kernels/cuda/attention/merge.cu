@@ -12,9 +12,10 @@ Status LaunchMerge(const CoreArgs& args, const DeviceInfo& device, Stream stream
   const std::int64_t tiles =
       std::int64_t{args.batch} * args.kv_heads * CeilDiv(rows_of_head, kSplitRows);
   const std::int64_t slices = CeilDiv(args.head_size, kMergeColumns);
-  // One row a thread block while that many fit at once; most tiles of large batches need no merge.
+  // One row a thread block while about two rounds of them fill the device; of large batches most
+  // tiles need no merge.
   const std::int64_t rows = std::min<std::int64_t>(rows_of_head, kSplitRows);
-  const std::int64_t room = std::int64_t{device.multiprocessors} * 6 / (tiles * slices);
+  const std::int64_t room = std::int64_t{device.multiprocessors} * 24 / (tiles * slices);
   const dim3 grid(static_cast<unsigned>(tiles),
                   static_cast<unsigned>(std::clamp<std::int64_t>(room, 1, rows)),
                   static_cast<unsigned>(slices));

@@ -12,7 +12,7 @@
 
 namespace batch_invariant::cuda {
 
-inline constexpr int kMergeThreads = 128;
+inline constexpr int kMergeThreads = 64;
 inline constexpr int kMergeBlocks = kMergeThreads;  // key blocks in shared memory at a time
 inline constexpr int kMergeColumns = 32;
 

@@ -61,19 +61,25 @@ __device__ __forceinline__ float InverseRms(const float (&x)[kVector], int lanes
   return __frcp_rn(__fsqrt_rn(__fadd_rn(mean, epsilon)));
 }
 
+// One element of a rotated pair: u' = fma(u, cos, -(v sin)) or v' = fma(v, cos, u sin).
+__device__ __forceinline__ float Rotate(float x, float other, float cosine, float sine,
+                                        bool second) {
+  const float product = __fmul_rn(other, sine);
+  return __fmaf_rn(x, cosine, second ? product : -product);
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     PrepareKernel(const __grid_constant__ PrepareArgs args, int lanes, int first_head) {
   LaunchDependents();
   const int heads = args.heads + 2 * args.kv_heads;
-  const std::int64_t item =
-      (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / lanes;
-  const int lane = threadIdx.x % lanes;
-  const int of_token = heads - first_head;
-  const int head = first_head + static_cast<int>(item % of_token);
-  const std::int64_t row = item / of_token;  // b * tokens + token
-  const bool inside = row < static_cast<std::int64_t>(args.batch) * args.tokens;
-  const int b = inside ? static_cast<int>(row / args.tokens) : 0;
+  // `lanes` is a power of two; blockIdx.y walks over (b, token), blockIdx.x over the heads of one.
+  const int shift = 31 - __clz(lanes);
+  const int head = first_head + static_cast<int>((blockIdx.x * kThreads + threadIdx.x) >> shift);
+  const int lane = threadIdx.x & (lanes - 1);
+  const std::int64_t row = std::int64_t{blockIdx.z} * 65535 + blockIdx.y;  // b * tokens + token
+  const bool inside = head < heads && row < static_cast<std::int64_t>(args.batch) * args.tokens;
+  const int b = inside ? static_cast<int>(static_cast<std::uint32_t>(row) / args.tokens) : 0;
   const int token = static_cast<int>(row - static_cast<std::int64_t>(b) * args.tokens);
   const bool is_query = head < args.heads, is_value = head >= args.heads + args.kv_heads;
   const int kv_head = (head - args.heads) % max(args.kv_heads, 1);
@@ -122,20 +128,36 @@ __global__ void __launch_bounds__(kThreads)
       const T* cosines = static_cast<const T*>(args.cos_cache) + position * half;
       const T* sines = static_cast<const T*>(args.sin_cache) + position * half;
       float rotated[kVector];
+      if (!args.rotary_interleaved && half % kVector == 0) {
+        // Eight elements lie on one side of the pairs, and so do their partners and angles.
+        if (d < args.rotary_dim) {
+          const bool second = d >= half;
+          const int partner = second ? d - half : d + half;
+          float other[kVector], c[kVector], s[kVector];
+          Load(source + partner, other);
+          Load(cosines + (second ? d - half : d), c);
+          Load(sines + (second ? d - half : d), s);
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) {
-        const int e = d + i;
-        rotated[i] = x[i];
-        if (e >= args.rotary_dim) continue;
-        const int pair = args.rotary_interleaved ? e / 2 : e % half;
-        const bool second = args.rotary_interleaved ? e % 2 == 1 : e >= half;
-        const float other = args.rotary_interleaved
-                                ? x[i ^ 1]
-                                : normal(ToFloat(source[second ? e - half : e + half]),
-                                         second ? e - half : e + half);
-        const float c = ToFloat(cosines[pair]), s = ToFloat(sines[pair]);
-        const float product = __fmul_rn(other, s);
-        rotated[i] = __fmaf_rn(x[i], c, second ? product : -product);
+          for (int i = 0; i < kVector; ++i) {
+            rotated[i] = Rotate(x[i], normal(other[i], partner + i), c[i], s[i], second);
+          }
+        } else {
+#pragma unroll
+          for (int i = 0; i < kVector; ++i) rotated[i] = x[i];
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < kVector; ++i) {
+          const int e = d + i;
+          rotated[i] = x[i];
+          if (e >= args.rotary_dim) continue;
+          const int pair = args.rotary_interleaved ? e / 2 : e % half;
+          const bool second = args.rotary_interleaved ? e % 2 == 1 : e >= half;
+          const int partner = second ? e - half : e + half;
+          const float other =
+              args.rotary_interleaved ? x[i ^ 1] : normal(ToFloat(source[partner]), partner);
+          rotated[i] = Rotate(x[i], other, ToFloat(cosines[pair]), ToFloat(sines[pair]), second);
+        }
       }
 #pragma unroll
       for (int i = 0; i < kVector; ++i) x[i] = rotated[i];
@@ -192,11 +214,13 @@ Status Launch(const PrepareArgs& args, Stream stream) {
   const int chunks = args.head_size / kVector;
   const int lanes = chunks <= 8 ? 8 : chunks <= 16 ? 16 : 32;
   const int first_head = args.prepared_query == nullptr ? args.heads : 0;
-  const std::int64_t items = static_cast<std::int64_t>(args.batch) * args.tokens *
-                             (args.heads + 2 * args.kv_heads - first_head);
-  PrepareKernel<T>
-      <<<static_cast<unsigned>(CeilDiv(items * lanes, kThreads)), kThreads, 0, stream>>>(
-          args, lanes, first_head);
+  const int heads = args.heads + 2 * args.kv_heads - first_head;
+  const std::int64_t rows = static_cast<std::int64_t>(args.batch) * args.tokens;
+  constexpr std::int64_t kMaxY = 65535;
+  const dim3 grid(static_cast<unsigned>(CeilDiv(heads * lanes, kThreads)),
+                  static_cast<unsigned>(std::min(rows, kMaxY)),
+                  static_cast<unsigned>(CeilDiv(rows, kMaxY)));
+  PrepareKernel<T><<<grid, kThreads, 0, stream>>>(args, lanes, first_head);
   return LaunchStatus("GroupQueryAttention: rotary embedding and cache");
 }
 

@@ -38,6 +38,24 @@ __device__ __forceinline__ void ScoreFragments(const CoreArgs& args, int b,
     }
     return;
   }
+  keep = KeepBits{};
+  const int first = key + 2 * (threadIdx.x % 4);
+  const auto sees = [&](int j, int e) {
+    const int k = first + 8 * j + e % 2;
+    return k >= rows[e / 2].low && k < rows[e / 2].high;
+  };
+  const auto set = [&](int j, int e, bool use, float y) {
+    s[j][e] = use ? y : kMinusInf;
+    keep.word[j / 8] |= static_cast<std::uint32_t>(use) << (4 * (j % 8) + e);
+  };
+  if (!args.general) {
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) set(j, e, sees(j, e), __fmul_rn(s[j][e], args.plain_scale));
+    }
+    return;
+  }
   const T* bias[2] = {nullptr, nullptr};
   if (args.bias != nullptr) {
 #pragma unroll
@@ -46,24 +64,15 @@ __device__ __forceinline__ void ScoreFragments(const CoreArgs& args, int b,
                 rows[h].head * args.bias_head_stride + rows[h].token * args.bias_token_stride;
     }
   }
-  keep = KeepBits{};
-  const int first = key + 2 * (threadIdx.x % 4);
 #pragma unroll
   for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const QueryRow& row = rows[e / 2];
       const int k = first + 8 * j + e % 2;
-      bool use = k >= row.low && k < row.high;
-      float y = __fmul_rn(s[j][e], args.plain_scale);
-      if (args.general) {
-        float add = 0.0f;
-        if (args.bias != nullptr && use && k < args.bias_keys) add = ToFloat(bias[e / 2][k]);
-        use = use && add != kMinusInf;
-        y = GeneralScore(args, s[j][e], add);
-      }
-      s[j][e] = use ? y : kMinusInf;
-      keep.word[j / 8] |= static_cast<std::uint32_t>(use) << (4 * (j % 8) + e);
+      const bool use = sees(j, e);
+      float add = 0.0f;
+      if (args.bias != nullptr && use && k < args.bias_keys) add = ToFloat(bias[e / 2][k]);
+      set(j, e, use && add != kMinusInf, GeneralScore(args, s[j][e], add));
     }
   }
 }

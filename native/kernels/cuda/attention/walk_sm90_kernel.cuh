@@ -21,7 +21,7 @@ inline constexpr int kSm90Threads = kSm90Consumers + kSm90Producers;
 // Registers a thread, out of the 168 that each starts with.
 inline constexpr int kSm90ProducerRegisters = 40;
 inline constexpr int kSm90ConsumerRegisters = 232;
-inline constexpr int kSm90Slots = 4;
+inline constexpr int kSm90Slots = 6;
 
 template <int kHead>
 constexpr int WalkSm90SharedBytes() {
@@ -122,21 +122,21 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
       GroupSync(1, kSm90Consumers);
     }
     const std::uint64_t query_tile = SwizzledDescriptor(queries + group * 64 * 128);
-
-#pragma unroll 1
-    for (int block = blocks.first; block < blocks.last; ++block) {
-      const int t = 2 * (block - blocks.first);
-      const int key_slot = t % kSm90Slots, value_slot = (t + 1) % kSm90Slots;
-      const std::uint32_t parity = t / kSm90Slots & 1;
-      const std::uint32_t keys = ring + key_slot * kTile, values = ring + value_slot * kTile;
-
-      float s[64];
+    // The tensor cores belong to one warpgroup at a time, from the values of a block to the scores
+    // of the next: meanwhile the other computes probabilities. Named barrier 4 + g is group g's
+    // turn.
+    const auto take_turn = [&] { GroupSync(4 + group, kSm90Consumers); };
+    const auto pass_turn = [&] {
+      asm volatile("bar.arrive %0, %1;\n" ::"r"(4 + (group ^ 1)), "r"(kSm90Consumers) : "memory");
+    };
+    float s[64];
+    // Starts the scores of a block whose keys have arrived.
+    const auto start_scores = [&](int slot) {
 #pragma unroll
       for (int i = 0; i < 64; ++i) s[i] = 0.0f;
-      BarrierWait(full(key_slot), parity);
       PinRegisters(s);
       WgmmaFence();
-      const std::uint64_t key_tile = SwizzledDescriptor(keys);
+      const std::uint64_t key_tile = SwizzledDescriptor(ring + slot * kTile);
 #pragma unroll
       for (int k = 0; k < kHead / 16; ++k) {
         // 32 bytes a step along K; the next slab after four of them.
@@ -144,9 +144,24 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
         Wgmma<T, 128>::Shared(s, query_tile + step, key_tile + step);
       }
       WgmmaCommit();
+    };
+    if (blocks.first < blocks.last) {
+      if (group == 1) pass_turn();
+      BarrierWait(full(0), 0);
+      take_turn();
+      start_scores(0);
+      pass_turn();
       WgmmaWait<0>();
       PinRegisters(s);
-      if (lane == 0) BarrierArrive(empty(key_slot));
+      if (lane == 0) BarrierArrive(empty(0));
+    }
+
+#pragma unroll 1
+    for (int block = blocks.first; block < blocks.last; ++block) {
+      const int t = 2 * (block - blocks.first);
+      const int value_slot = (t + 1) % kSm90Slots, next_slot = (t + 2) % kSm90Slots;
+      const bool more = block + 1 < blocks.last;
+      const std::uint32_t values = ring + value_slot * kTile;
       float(&scores)[16][4] = reinterpret_cast<float(&)[16][4]>(s);
 
       const int first_key = block * kBlockKeys;
@@ -180,16 +195,25 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
         if (touched[h]) state[h] = merged;
       }
 
-      BarrierWait(full(value_slot), parity);
+      BarrierWait(full(value_slot), t / kSm90Slots & 1);
       bool rowwise = false;
       if (masked && (args.bias != nullptr || tile.first_token != tile.last_token)) {
         rowwise =
             GroupOr(2 + group, 128,
                     ShareHasNotFinite<T, kHead, 128>(group_thread, shared + (values - start)));
       }
+      if (more) BarrierWait(full(next_slot), (t + 2) / kSm90Slots & 1);
+      take_turn();
       if (rowwise) {
         MultiplyValues<T, kHead>(values, p, factors, touched, true, keep, acc);
+        start_scores(next_slot);
+        if (more || group == 0) pass_turn();
+        WgmmaWait<0>();
+        PinRegisters(s);
       } else {
+        // Nothing to rescale (the usual case after a few blocks): acc * 1 is acc.
+        const bool plain =
+            !masked && __all_sync(0xffffffffu, factors[0].a == 1.0f && factors[1].a == 1.0f);
 #pragma unroll
         for (int c = 0; c < kHead / 64; ++c) {
           float sum[32];
@@ -203,20 +227,39 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
             WgmmaValues<T>(sum, p[k], value_tile + k * (16 * 128 >> 4));
           }
           WgmmaCommit();
-          WgmmaWait<0>();
+          // The scores of the next block run while the first columns are merged. After the last
+          // block they are of stale keys and are dropped: a branch here would make the compiler
+          // wait after every wgmma.
+          if (c == 0) start_scores(next_slot);
+          if (c == kHead / 64 - 1 && (more || group == 0)) pass_turn();
+          if (c == 0) {
+            WgmmaWait<1>();
+          } else {
+            WgmmaWait<0>();
+          }
           PinRegisters(sum);
+          if (plain) {
 #pragma unroll
-          for (int n = 0; n < 8; ++n) {
+            for (int i = 0; i < 32; ++i) {
+              float& a = acc[8 * c + i / 4][i % 4];
+              a = __fmaf_rn(sum[i], factors[i % 4 / 2].b, a);
+            }
+          } else {
 #pragma unroll
-            for (int e = 0; e < 4; ++e) {
-              float& a = acc[8 * c + n][e];
-              const float merged = MergeElement(a, sum[4 * n + e], factors[e / 2]);
-              a = touched[e / 2] ? merged : a;
+            for (int i = 0; i < 32; ++i) {
+              float& a = acc[8 * c + i / 4][i % 4];
+              const float merged = MergeElement(a, sum[i], factors[i % 4 / 2]);
+              a = touched[i % 4 / 2] ? merged : a;
             }
           }
         }
+        WgmmaWait<0>();
+        PinRegisters(s);
       }
-      if (lane == 0) BarrierArrive(empty(value_slot));
+      if (lane == 0) {
+        BarrierArrive(empty(value_slot));
+        if (more) BarrierArrive(empty(next_slot));
+      }
     }
 
     StoreRows<T, kHead>(args, b, rows, first_row + 16 * warp + lane / 4, state, acc);

@@ -1,12 +1,11 @@
 // Unary, Binary, Where, Cast and Gated (batch_invariant/cuda/elementwise.h). One thread computes an
 // element, or eight neighbours where operands lie in one piece; no element depends on another.
-#include "batch_invariant/cuda/elementwise.h"
-
 #include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
 
+#include "batch_invariant/cuda/elementwise.h"
 #include "kernels/cuda/common/launch.h"
 #include "kernels/cuda/elementwise/dispatch.cuh"
 #include "kernels/cuda/elementwise/functions.cuh"
@@ -232,10 +231,9 @@ __global__ void __launch_bounds__(kThreads)
   auto* y = static_cast<T*>(args.y);
   const int width = static_cast<int>(args.width);
   const int pieces = vectors ? width / kVector : width;
-  const std::int64_t count = args.rows * pieces;
-  for (std::int64_t i = ThreadIndex(); i < count; i += ThreadCount()) {
-    const std::int64_t row = i / pieces;
-    const int piece = static_cast<int>(i - row * pieces);
+  const int piece = blockIdx.x * kThreads + threadIdx.x;
+  if (piece >= pieces) return;
+  for (std::int64_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
     const T* g = gate + row * args.gate_stride;
     const T* u = up + row * args.up_stride;
     T* out = y + row * args.y_stride;
@@ -257,8 +255,9 @@ Status LaunchGated(const GatedArgs& args, Stream stream) {
   const bool vectors = args.width % kVector == 0 && args.gate_stride % kVector == 0 &&
                        args.up_stride % kVector == 0 && args.y_stride % kVector == 0 &&
                        Aligned(args.gate) && Aligned(args.up) && Aligned(args.y);
-  const std::int64_t count = args.rows * (vectors ? args.width / kVector : args.width);
-  GatedKernel<T><<<GridOf(count), kThreads, 0, stream>>>(args, vectors);
+  const std::int64_t pieces = vectors ? args.width / kVector : args.width;
+  const dim3 grid(GridOf(pieces), static_cast<unsigned>(std::min<std::int64_t>(args.rows, 65535)));
+  GatedKernel<T><<<grid, kThreads, 0, stream>>>(args, vectors);
   return LaunchStatus("gated activation");
 }
 
@@ -289,8 +288,8 @@ Status Unary(const UnaryArgs& args, Stream stream) {
 
 Status Binary(const BinaryArgs& args, Stream stream) {
   Views<2> views;
-  BATCH_INVARIANT_RETURN_IF_ERROR(MakeViews("elementwise binary op", args.shape,
-                                            {args.a_strides, args.b_strides}, &views));
+  BATCH_INVARIANT_RETURN_IF_ERROR(
+      MakeViews("elementwise binary op", args.shape, {args.a_strides, args.b_strides}, &views));
   if (views.count == 0) return Status::Ok();
   if (args.a == nullptr || args.b == nullptr || args.y == nullptr) {
     return Status::InvalidArgument("elementwise binary op: an operand is missing");

@@ -75,8 +75,8 @@ __device__ __forceinline__ float ApplyUnary(UnaryOp op, float x, float alpha) {
       return __fmul_rn(__fmul_rn(0.5f, x), __fadd_rn(1.0f, erf));
     }
     case UnaryOp::kGeluTanh: {
-      constexpr float kRoot = 0x1.988454p-1f;       // sqrt(2 / pi)
-      constexpr float kCubic = 0x1.2444f6p-5f;      // 0.044715 sqrt(2 / pi)
+      constexpr float kRoot = 0x1.988454p-1f;   // sqrt(2 / pi)
+      constexpr float kCubic = 0x1.2444f6p-5f;  // 0.044715 sqrt(2 / pi)
       const float inner = __fmul_rn(x, __fmaf_rn(kCubic, __fmul_rn(x, x), kRoot));
       return __fmul_rn(__fmul_rn(0.5f, x), __fadd_rn(1.0f, Tanh(inner)));
     }

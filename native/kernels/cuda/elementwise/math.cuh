@@ -49,7 +49,8 @@ __device__ __forceinline__ float Exp(float x) {
   return __fmul_rn(p, __int_as_float((k - half + 127) << 23));
 }
 
-// ln x, x = 2^e m with m in [sqrt(1/2), sqrt(2)): e ln 2 + f + f^2 P(f), f = m - 1; polynomial 4.1e-9.
+// ln x, x = 2^e m with m in [sqrt(1/2), sqrt(2)): e ln 2 + f + f^2 P(f), f = m - 1;
+// polynomial 4.1e-9.
 __device__ __forceinline__ float Log(float x) {
   if (x != x || x < 0.0f) return __int_as_float(0x7fffffff);
   if (x == 0.0f) return -__builtin_huge_valf();
@@ -120,10 +121,36 @@ __device__ __forceinline__ float Erf(float x) {
   return copysignf(__fsub_rn(1.0f, Exp(-q)), x);
 }
 
-// 1 / (1 + e^-x), from e = e^-|x|.
+// e^x for x <= 0, as Exp but for results below 1.2e-38, which are 0; NaN gives NaN.
+__device__ __forceinline__ float ExpNotPositive(float x) {
+  constexpr float kRound = 0x1.8p+23f;
+  constexpr float kLowest = -87.33654f;  // e^this is the least normal number
+  const float clamped = x < kLowest ? kLowest : x;
+  const float shifted = __fadd_rn(__fmul_rn(clamped, kLog2E), kRound);
+  const float n = __fsub_rn(shifted, kRound);
+  float r = __fmaf_rn(n, -kLn2High, clamped);
+  r = __fmaf_rn(n, -kLn2Low, r);
+  float p = 0x1.6a2352p-10f;
+  p = __fmaf_rn(p, r, 0x1.123a70p-7f);
+  p = __fmaf_rn(p, r, 0x1.5558f4p-5f);
+  p = __fmaf_rn(p, r, 0x1.555490p-3f);
+  p = __fmaf_rn(p, r, 0x1.fffffcp-2f);
+  p = __fmaf_rn(__fmul_rn(r, r), p, r);
+  p = __fadd_rn(p, 1.0f);
+  const float power = __int_as_float((__float_as_int(shifted) + 127) << 23);
+  p = __fmul_rn(p, power);
+  return x < kLowest ? 0.0f : p;
+}
+
+// 1 / (1 + e^-x), from e = e^-|x|: d = 1 + e, r the device's approximate reciprocal of d and one
+// Newton step, then r or e r.
 __device__ __forceinline__ float Sigmoid(float x) {
-  const float e = Exp(-fabsf(x));
-  return __fdiv_rn(x < 0.0f ? e : 1.0f, __fadd_rn(1.0f, e));
+  const float e = ExpNotPositive(-fabsf(x));
+  const float d = __fadd_rn(1.0f, e);
+  float r;
+  asm("rcp.approx.f32 %0, %1;\n" : "=f"(r) : "f"(d));
+  r = __fmaf_rn(__fmaf_rn(-d, r, 1.0f), r, r);
+  return x < 0.0f ? __fmul_rn(e, r) : r;
 }
 
 }  // namespace batch_invariant::cuda

@@ -1,9 +1,9 @@
-// Gather and GatherBlockQuantized (batch_invariant/cuda/gather.h), one thread an element or 16 bytes.
-#include "batch_invariant/cuda/gather.h"
-
+// Gather and GatherBlockQuantized (batch_invariant/cuda/gather.h), one thread an element or 16
+// bytes.
 #include <algorithm>
 #include <limits>
 
+#include "batch_invariant/cuda/gather.h"
 #include "kernels/cuda/common/convert.cuh"
 #include "kernels/cuda/common/launch.h"
 #include "kernels/cuda/elementwise/dispatch.cuh"
@@ -71,8 +71,8 @@ __global__ void __launch_bounds__(kThreads)
         zero = Quantised(static_cast<const std::uint8_t*>(args.zero_points) + row * zero_bytes,
                          block, args.bits, args.is_signed);
       }
-      const int q = Quantised(static_cast<const std::uint8_t*>(args.data) + row * row_bytes, element,
-                              args.bits, args.is_signed);
+      const int q = Quantised(static_cast<const std::uint8_t*>(args.data) + row * row_bytes,
+                              element, args.bits, args.is_signed);
       value = __fmul_rn(static_cast<float>(q - zero),
                         ToFloat(static_cast<const T*>(args.scales)[row * blocks + block]));
     }
@@ -102,7 +102,8 @@ Status Gather(const GatherArgs& args, Stream stream) {
   return DispatchSize(word, [&](auto tag) {
     using Word = typename decltype(tag)::type;
     const std::int64_t words = bytes / word;
-    GatherKernel<Word><<<GridOf(args.outer * args.count * words), kThreads, 0, stream>>>(args, words);
+    GatherKernel<Word>
+        <<<GridOf(args.outer * args.count * words), kThreads, 0, stream>>>(args, words);
     return LaunchStatus("Gather");
   });
 }

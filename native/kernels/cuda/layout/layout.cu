@@ -1,9 +1,8 @@
 // Strided copies and Range (batch_invariant/cuda/layout.h), one thread an element or 16 bytes.
-#include "batch_invariant/cuda/layout.h"
-
 #include <algorithm>
 #include <limits>
 
+#include "batch_invariant/cuda/layout.h"
 #include "kernels/cuda/common/launch.h"
 #include "kernels/cuda/elementwise/dispatch.cuh"
 #include "kernels/cuda/elementwise/functions.cuh"
@@ -54,8 +53,7 @@ bool Widen(const CopyArgs& args, std::int64_t size, Views<2>* views) {
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    RangeKernel(const __grid_constant__ RangeArgs args) {
+__global__ void __launch_bounds__(kThreads) RangeKernel(const __grid_constant__ RangeArgs args) {
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= args.count) return;
   T* y = static_cast<T*>(args.y);

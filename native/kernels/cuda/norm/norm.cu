@@ -1,9 +1,8 @@
-#include "batch_invariant/cuda/norm.h"
-
 #include <cstdint>
 #include <limits>
 #include <string>
 
+#include "batch_invariant/cuda/norm.h"
 #include "kernels/cuda/common/launch.h"
 #include "kernels/cuda/norm/norm_kernel.cuh"
 

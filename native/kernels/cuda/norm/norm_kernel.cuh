@@ -1,6 +1,6 @@
 // Row normalisations, contract norm.cuda (batch_invariant/cuda/norm.h): T threads a row, eight
-// neighbouring elements each; kChunks of those stay in registers (0: as many as the row needs are read
-// again instead). The grid and kChunks are free.
+// neighbouring elements each; kChunks of those stay in registers (0: as many as the row needs are
+// read again instead). The grid and kChunks are free.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_NORM_NORM_KERNEL_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_NORM_NORM_KERNEL_CUH_
 
@@ -46,8 +46,23 @@ __global__ void __launch_bounds__(kMaxRowThreads)
   const float n = static_cast<float>(args.width);
   constexpr int kHeld = kChunks == 0 ? 1 : kChunks;
   float held[kHeld][kRowVector];
+  // Asked for early, so that it is here when the sums are.
+  constexpr bool kHoldGamma = kChunks == 1 || kChunks == 2;
+  float held_gamma[kHeld][kRowVector];
+  if constexpr (kHoldGamma) {
+    if (args.gamma != nullptr) {
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c) {
+        const int column = first + c * stride;
+        if (column < width) {
+          LoadEight(static_cast<const T*>(args.gamma), column, width,
+                    vectors && column + kRowVector <= width, held_gamma[c]);
+        }
+      }
+    }
+  }
 
-  // Calls body(column, whole, s) for this thread's chunks in ascending order.
+  // Calls body(column, whole, s, gamma or null) for this thread's chunks in ascending order.
   const auto each = [&](bool store, auto body) {
     if (!active) return;
     if constexpr (kChunks == 0) {
@@ -60,7 +75,7 @@ __global__ void __launch_bounds__(kMaxRowThreads)
           LoadEight(static_cast<const T*>(args.sum) + row * args.width, column, width, whole,
                     held[0]);
         }
-        body(column, whole, held[0]);
+        body(column, whole, held[0], nullptr);
       }
     } else {
 #pragma unroll
@@ -69,7 +84,7 @@ __global__ void __launch_bounds__(kMaxRowThreads)
         if (column < width) {
           const bool whole = vectors && column + kRowVector <= width;
           if (store) Summed<T>(args, row, column, whole, true, held[c]);
-          body(column, whole, held[c]);
+          body(column, whole, held[c], kHoldGamma ? held_gamma[c] : nullptr);
         }
       }
     }
@@ -79,12 +94,12 @@ __global__ void __launch_bounds__(kMaxRowThreads)
   float squares[kRowVector] = {};
   if constexpr (kLayer) {
     float partial[kRowVector] = {};
-    each(true, [&](int, bool, const float(&s)[kRowVector]) {
+    each(true, [&](int, bool, const float(&s)[kRowVector], const float*) {
 #pragma unroll
       for (int j = 0; j < kRowVector; ++j) partial[j] = __fadd_rn(partial[j], s[j]);
     });
     mean = __fdiv_rn(FoldRow<AddOp>(partial, scratch[0]), n);
-    each(false, [&](int column, bool, const float(&s)[kRowVector]) {
+    each(false, [&](int column, bool, const float(&s)[kRowVector], const float*) {
 #pragma unroll
       for (int j = 0; j < kRowVector; ++j) {
         const float d = __fsub_rn(s[j], mean);
@@ -92,7 +107,7 @@ __global__ void __launch_bounds__(kMaxRowThreads)
       }
     });
   } else {
-    each(true, [&](int, bool, const float(&s)[kRowVector]) {
+    each(true, [&](int, bool, const float(&s)[kRowVector], const float*) {
 #pragma unroll
       for (int j = 0; j < kRowVector; ++j) squares[j] = __fmaf_rn(s[j], s[j], squares[j]);
     });
@@ -103,10 +118,15 @@ __global__ void __launch_bounds__(kMaxRowThreads)
     if (args.mean != nullptr) args.mean[row] = mean;
     if (args.inv_std != nullptr) args.inv_std[row] = inverse;
   }
-  each(false, [&](int column, bool whole, const float(&s)[kRowVector]) {
+  each(false, [&](int column, bool whole, const float(&s)[kRowVector], const float* known) {
     float gamma[kRowVector], beta[kRowVector], y[kRowVector];
     if (args.gamma != nullptr) {
-      LoadEight(static_cast<const T*>(args.gamma), column, width, whole, gamma);
+      if (known != nullptr) {
+#pragma unroll
+        for (int j = 0; j < kRowVector; ++j) gamma[j] = known[j];
+      } else {
+        LoadEight(static_cast<const T*>(args.gamma), column, width, whole, gamma);
+      }
     }
     if (kLayer && args.beta != nullptr) {
       LoadEight(static_cast<const T*>(args.beta), column, width, whole, beta);
@@ -116,7 +136,8 @@ __global__ void __launch_bounds__(kMaxRowThreads)
       y[j] = __fmul_rn(kLayer ? __fsub_rn(s[j], mean) : s[j], inverse);
       if (!kLayer && args.round_before_scale) y[j] = ToFloat(FromFloat<T>(y[j]));
       const float scale = args.gamma != nullptr ? gamma[j] : 1.0f;
-      y[j] = kLayer && args.beta != nullptr ? __fmaf_rn(y[j], scale, beta[j]) : __fmul_rn(y[j], scale);
+      y[j] =
+          kLayer && args.beta != nullptr ? __fmaf_rn(y[j], scale, beta[j]) : __fmul_rn(y[j], scale);
     }
     StoreEight(static_cast<T*>(args.y) + row * args.width, column, width, whole, y);
   });

@@ -8,23 +8,27 @@
 namespace batch_invariant::cuda {
 
 inline constexpr int kRowVector = 8;        // neighbouring elements of one thread
-inline constexpr int kMaxRowThreads = 512;  // T of the contract at most
+inline constexpr int kMaxRowThreads = 256;  // T of the contract at most
 
-// T of the contract.
+// T of the contract: R rounds of at most 256 threads, and no more warps than those rounds need.
 constexpr int RowThreads(std::int64_t width) {
-  int threads = 32;
-  while (threads < kMaxRowThreads && std::int64_t{threads} * kRowVector < width) threads *= 2;
-  return threads;
+  constexpr std::int64_t kRound = kMaxRowThreads * kRowVector;
+  const std::int64_t rounds = width <= kRound ? 1 : (width + kRound - 1) / kRound;
+  const std::int64_t of_warp = 32 * kRowVector * rounds;
+  const std::int64_t warps = (width + of_warp - 1) / of_warp;
+  return 32 * static_cast<int>(warps < 1 ? 1 : warps);
 }
 
 // Rows that one thread block works on side by side, so that short rows fill it.
 constexpr int RowsAtOnce(int row_threads) { return row_threads >= 256 ? 1 : 256 / row_threads; }
 
 struct AddOp {
+  static constexpr float kNeutral = 0.0f;
   static __device__ __forceinline__ float Apply(float a, float b) { return __fadd_rn(a, b); }
 };
 // Keeps a NaN.
 struct MaxOp {
+  static constexpr float kNeutral = -__builtin_huge_valf();
   static __device__ __forceinline__ float Apply(float a, float b) {
     float r;
     asm("max.NaN.f32 %0, %1, %2;\n" : "=f"(r) : "f"(a), "f"(b));
@@ -32,6 +36,7 @@ struct MaxOp {
   }
 };
 struct MinOp {
+  static constexpr float kNeutral = __builtin_huge_valf();
   static __device__ __forceinline__ float Apply(float a, float b) {
     float r;
     asm("min.NaN.f32 %0, %1, %2;\n" : "=f"(r) : "f"(a), "f"(b));
@@ -59,8 +64,9 @@ __device__ __forceinline__ float FoldRow(const float (&partial)[kRowVector],
   __syncthreads();
   // Every warp folds the same values the same way.
   const int lane = threadIdx.x % 32;
-  float group = sums[lane % warps];
-  for (int step = warps / 2; step > 0; step /= 2) {
+  float group = lane % 8 < warps ? sums[lane % 8] : Op::kNeutral;
+#pragma unroll
+  for (int step = 4; step > 0; step /= 2) {
     group = Op::Apply(group, __shfl_xor_sync(0xffffffffu, group, step));
   }
   return group;

@@ -1,9 +1,8 @@
-// Reductions, contract reduce.cuda (batch_invariant/cuda/reduce.h): T threads a row of floating-point
-// numbers; integers, which are exact in any order, one warp a row. The grid is free.
-#include "batch_invariant/cuda/reduce.h"
-
+// Reductions, contract reduce.cuda (batch_invariant/cuda/reduce.h): T threads a row of
+// floating-point numbers; integers, which are exact in any order, one warp a row. The grid is free.
 #include <limits>
 
+#include "batch_invariant/cuda/reduce.h"
 #include "kernels/cuda/common/launch.h"
 #include "kernels/cuda/norm/row_io.cuh"
 
@@ -21,8 +20,8 @@ __device__ __forceinline__ void ReduceRow(const ReduceArgs& args, bool squares, 
 #pragma unroll
   for (int j = 0; j < kRowVector; ++j) partial[j] = start;
   if (active) {
-    const T* x = static_cast<const T*>(args.x) +
-                 row / args.inner * args.length * args.inner + row % args.inner;
+    const T* x = static_cast<const T*>(args.x) + row / args.inner * args.length * args.inner +
+                 row % args.inner;
     const std::int64_t stride = std::int64_t{blockDim.x} * kRowVector;
     for (std::int64_t i = std::int64_t{threadIdx.x} * kRowVector; i < args.length; i += stride) {
 #pragma unroll
@@ -57,12 +56,11 @@ __global__ void __launch_bounds__(kMaxRowThreads)
 template <typename T>
 __global__ void __launch_bounds__(kIntegerThreads)
     ReduceIntegerKernel(const __grid_constant__ ReduceArgs args, T lowest, T highest) {
-  const std::int64_t row =
-      (std::int64_t{blockIdx.x} * kIntegerThreads + threadIdx.x) / 32;
+  const std::int64_t row = (std::int64_t{blockIdx.x} * kIntegerThreads + threadIdx.x) / 32;
   if (row >= args.outer * args.inner) return;
   const int lane = threadIdx.x % 32;
-  const T* x =
-      static_cast<const T*>(args.x) + row / args.inner * args.length * args.inner + row % args.inner;
+  const T* x = static_cast<const T*>(args.x) + row / args.inner * args.length * args.inner +
+               row % args.inner;
   const auto join = [&](std::int64_t a, std::int64_t b) -> std::int64_t {
     switch (args.op) {
       case ReduceOp::kMax:
@@ -101,7 +99,8 @@ Status Launch(const ReduceArgs& args, Stream stream) {
 template <typename T>
 Status LaunchInteger(const ReduceArgs& args, Stream stream) {
   if (args.op == ReduceOp::kL2) return Status::Unsupported("reduction: L2 of integers");
-  const unsigned grid = static_cast<unsigned>(CeilDiv(args.outer * args.inner * 32, kIntegerThreads));
+  const unsigned grid =
+      static_cast<unsigned>(CeilDiv(args.outer * args.inner * 32, kIntegerThreads));
   ReduceIntegerKernel<T><<<grid, kIntegerThreads, 0, stream>>>(
       args, std::numeric_limits<T>::lowest(), std::numeric_limits<T>::max());
   return LaunchStatus("reduction");

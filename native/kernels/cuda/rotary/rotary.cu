@@ -1,9 +1,9 @@
-// RotaryEmbedding (batch_invariant/cuda/rotary.h): one thread a pair, or an element beyond rotary_dim.
-#include "batch_invariant/cuda/rotary.h"
-
+// RotaryEmbedding (batch_invariant/cuda/rotary.h): one thread a pair, or an element beyond
+// rotary_dim.
 #include <algorithm>
 #include <limits>
 
+#include "batch_invariant/cuda/rotary.h"
 #include "kernels/cuda/common/convert.cuh"
 #include "kernels/cuda/common/launch.h"
 
@@ -22,8 +22,8 @@ __global__ void __launch_bounds__(kThreads) RotaryKernel(const __grid_constant__
     const std::int64_t pair = i % of_head, head = i / of_head % args.heads;
     const std::int64_t token = i / of_head / args.heads;
     const std::int64_t b = token / args.tokens, s = token % args.tokens;
-    const T* x = static_cast<const T*>(args.x) + b * args.x_batch + head * args.x_head +
-                 s * args.x_token;
+    const T* x =
+        static_cast<const T*>(args.x) + b * args.x_batch + head * args.x_head + s * args.x_token;
     T* y = static_cast<T*>(args.y) + b * args.y_batch + head * args.y_head + s * args.y_token;
     if (pair >= half) {
       y[half + pair] = x[half + pair];
@@ -68,8 +68,9 @@ Status Rotary(const RotaryArgs& args, Stream stream) {
     return Status::InvalidArgument("RotaryEmbedding: a size is negative");
   }
   if (args.rotary_dim < 0 || args.rotary_dim % 2 != 0 || args.rotary_dim > args.head_size) {
-    return Status::InvalidArgument("RotaryEmbedding: the rotary width must be even and at most the "
-                                   "head size");
+    return Status::InvalidArgument(
+        "RotaryEmbedding: the rotary width must be even and at most the "
+        "head size");
   }
   if (args.batch * args.heads * args.tokens * args.head_size == 0) return Status::Ok();
   const bool needs_ids = args.positions != RotaryPositions::kDirect;

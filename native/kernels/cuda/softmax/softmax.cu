@@ -1,7 +1,6 @@
-// Softmax and LogSoftmax, contract softmax.cuda (batch_invariant/cuda/softmax.h): T threads a row, the
-// row read three times (the second and third time from the cache). The grid is free.
+// Softmax and LogSoftmax, contract softmax.cuda (batch_invariant/cuda/softmax.h): T threads a row,
+// the row read three times (the second and third time from the cache). The grid is free.
 #include "batch_invariant/cuda/softmax.h"
-
 #include "kernels/cuda/common/launch.h"
 #include "kernels/cuda/elementwise/math.cuh"
 #include "kernels/cuda/norm/row_io.cuh"
