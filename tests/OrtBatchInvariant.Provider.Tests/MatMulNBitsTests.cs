@@ -19,7 +19,7 @@ public sealed class MatMulNBitsTests(ITestOutputHelper output)
         get
         {
             var cases = new TheoryData<int, int, Zeros, bool, int>();
-            foreach (int bits in (int[])[4, 8])
+            foreach (int bits in (int[])[2, 4, 8])
             {
                 foreach (int accuracyLevel in (int[])[0, 4])
                 {
@@ -54,7 +54,9 @@ public sealed class MatMulNBitsTests(ITestOutputHelper output)
     public void WeightsThatAreComputed(int bits, int accuracyLevel)
     {
         OpCase op = Case(128, 40, bits, accuracyLevel, Zeros.Packed, false, 32);
-        Checks.All(op with { Inputs = [.. op.Inputs.Select(input => input is null ? null : input with { IsConstant = false })] }, output);
+
+        // The stock kernel does not round the activations where it has not packed the weights ahead.
+        Checks.All(op with { Inputs = [.. op.Inputs.Select(input => input is null ? null : input with { IsConstant = false })], Tolerance = accuracyLevel == 4 ? 2e-2 : 4e-6 }, output);
     }
 
     [Theory]
@@ -103,9 +105,8 @@ public sealed class MatMulNBitsTests(ITestOutputHelper output)
             Domain = "com.microsoft",
             Attributes = [("K", k), ("N", n), ("bits", bits), ("block_size", blockSize), ("accuracy_level", accuracyLevel)],
 
-            // Level 4 rounds the activations of a block to 1/127 of their largest; a stock kernel may round a tie the other way, or
-            // where it has no int8 kernel for a form, not round them at all.
-            Tolerance = isInt8 ? 2e-2 : 1e-5,
+            // Level 4 rounds the activations of a block to 1/127 of their largest, and a stock kernel may round a tie the other way.
+            Tolerance = isInt8 ? 5e-3 : 4e-6,
 
             // Stock has no kernel for 8 bits with float zero points: the product with the dequantised weights is the judge.
             StockForm = isOnlyOurs ? MatMulTests.Gemm(Shared("a"), Weight("w"), Weight("bias"), ("transB", 1)) : null,

@@ -23,7 +23,7 @@ public sealed class MatMulTests(ITestOutputHelper output)
         ["MatMul, broadcast of both sides"] = MatMul(Rows("a", [1, 1, 3, K]), Weight("b", 2, K, N)),
         ["MatMul, matrix times vector"] = MatMul(Rows("a", [1, K]), Weight("b", K)),
         ["MatMul, vector times matrix"] = MatMul(Shared("a", K), Rows("b", [1, K, N])),
-        ["MatMul, vector times vector"] = MatMul(Shared("a", K), Shared("b", K)) with { Outputs = [new("y", -1)] },
+        ["MatMul, vector times vector"] = MatMul(Positive("a", K), Positive("b", K)) with { Outputs = [new("y", -1)] },
         ["FusedMatMul, alpha"] = Fused(Rows("a", [1, 3, K]), Weight("b", K, N), ("alpha", 0.37f)),
         ["FusedMatMul, transA"] = Fused(Rows("a", [K, 1], axis: 1), Weight("b", K, N), ("transA", 1), ("alpha", 2f)),
         ["FusedMatMul, transB"] = Fused(Rows("a", [1, K]), Weight("b", N, K), ("transB", 1)),
