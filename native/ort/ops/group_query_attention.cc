@@ -18,6 +18,7 @@ class GroupQueryAttentionKernel final : public OpKernel {
     BATCH_INVARIANT_RETURN_IF_ERROR(ReadGroupQueryAttentionInputs(context, attributes_, &inputs));
     BATCH_INVARIANT_RETURN_IF_ERROR(
         CreateGroupQueryAttentionOutputs(context, attributes_, inputs, &outputs));
+    if (inputs.batch == 0) return Status::Ok();
 
     cpu::GroupQueryAttentionArgs args;
     args.batch = inputs.batch;

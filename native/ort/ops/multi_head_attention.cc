@@ -75,6 +75,7 @@ class MultiHeadAttentionKernel final : public OpKernel {
     for (size_t i = 0; i < shapes.size() && i < context.OutputCount(); ++i) {
       BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(i, shapes[i], &out[i]));
     }
+    if (args.batch == 0) return Status::Ok();
     Point(args.output, out[0]);
     Point(args.present_key, out[1]);
     Point(args.present_value, out[2]);

@@ -102,6 +102,7 @@ class OnnxAttentionKernel final : public OpKernel {
     for (size_t i = 0; i < shapes.size() && i < context.OutputCount(); ++i) {
       BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(i, shapes[i], &out[i]));
     }
+    if (args.batch == 0) return Status::Ok();
     args.output = output.Place<cpu::MutableHeadView>();
     Point(args.output.data, out[0]);
     Point(args.present_key, out[1]);
