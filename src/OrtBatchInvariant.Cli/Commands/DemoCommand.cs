@@ -88,7 +88,9 @@ internal static class DemoCommand
         {
             Prompts = request.IsQuick ? [s_prompts[0], s_prompts[^1]] : s_prompts,
             NewTokens = request.IsQuick ? QuickNewTokens : NewTokens,
-            IsQuick = request.IsQuick,
+
+            // A single model has to come to the required number of completions alone.
+            ThoroughPrompts = request.IsQuick ? 0 : models.Count == 1 ? 2 : 1,
             Seed = request.Seed,
         };
         var work = models

@@ -7,15 +7,15 @@ namespace OrtBatchInvariant.Verification.Axes;
 /// <param name="Folder">The model.</param>
 /// <param name="Prompts">The prompts, as tokens.</param>
 /// <param name="NewTokens">The number of tokens of a completion.</param>
-/// <param name="IsQuick">Whether few values are tried for every prompt. Otherwise many are for the first and few for the others.</param>
+/// <param name="ThoroughPrompts">For how many prompts, from the first, an axis tries many values; for the others it tries few.</param>
 /// <param name="Seed">What neighbours are drawn from: the same seed gives the same batches.</param>
-public sealed record AxisContext(ModelFolder Folder, IReadOnlyList<int[]> Prompts, int NewTokens, bool IsQuick, int Seed)
+public sealed record AxisContext(ModelFolder Folder, IReadOnlyList<int[]> Prompts, int NewTokens, int ThoroughPrompts, int Seed)
 {
     /// <summary>The completion of each prompt, alone in its batch with the kernels under test.</summary>
     public IReadOnlyList<Completion> Alone { get; init; } = [];
 
     /// <summary>Whether an axis tries many values for a prompt, or few.</summary>
-    public bool IsThorough(int prompt) => !IsQuick && prompt == 0;
+    public bool IsThorough(int prompt) => prompt < ThoroughPrompts;
 
     /// <summary>A batch of rows that are all looked at.</summary>
     internal CompletionBatch Copies(int prompt, int rows) =>

@@ -15,8 +15,8 @@ public sealed record ExperimentOptions
     /// <summary>The number of tokens of a completion.</summary>
     public int NewTokens { get; init; } = 24;
 
-    /// <summary>Whether few values are tried for every prompt. Otherwise many are for the first and few for the others.</summary>
-    public bool IsQuick { get; init; }
+    /// <summary>For how many prompts, from the first, an axis tries many values; for the others it tries few.</summary>
+    public int ThoroughPrompts { get; init; } = 1;
 
     /// <summary>What neighbours are drawn from: the same seed gives the same batches.</summary>
     public int Seed { get; init; }

@@ -25,7 +25,7 @@ public static class InvarianceExperiment
     {
         ArgumentNullException.ThrowIfNull(options);
         using var models = new HostedModelPool(folder, host);
-        var context = new AxisContext(folder, Encode(models.Base, options), options.NewTokens, options.IsQuick, options.Seed);
+        var context = new AxisContext(folder, Encode(models.Base, options), options.NewTokens, options.ThoroughPrompts, options.Seed);
         context = context with { Alone = [.. context.Prompts.Select((_, prompt) => models.BaseRunner.Run(context.Copies(prompt, 1))[0])] };
 
         var plan = options.Axes
