@@ -34,6 +34,17 @@ public sealed class ActivationTests(ITestOutputHelper output)
     [MemberData(nameof(Cases))]
     public void Op(string name) => Checks.All(s_cases[name], output);
 
+    /// <summary>Infinities, NaN, zeros, subnormal and huge values: what the stock kernel gives.</summary>
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void SpecialValues(string name)
+    {
+        OpCase op = s_cases[name];
+        float[] special = [float.NaN, float.PositiveInfinity, float.NegativeInfinity, 0, -0f, 1e-42f, -1e-42f, 1e30f, -1e30f, 88.8f, -104, 17, -17];
+        float[] x = [.. Enumerable.Range(0, 3 * Width).Select(i => special[i % special.Length])];
+        Checks.All(op with { Inputs = [Given("x", Tensor.Of([1, 3, Width], x)), .. op.Inputs[1..]], Outputs = [new("y", -1)] }, output);
+    }
+
     private static OpCase Case(string op, string domain, params Operand[] more) =>
         new(op, "elementwise.f32.v1", [Rows("x", [1, 3, Width], amplitude: 8), .. more]) { Domain = domain };
 }

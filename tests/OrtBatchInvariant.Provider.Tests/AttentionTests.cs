@@ -59,6 +59,8 @@ public sealed class AttentionTests(ITestOutputHelper output)
         ["causal"] = Onnx(ByHead(KvHeads, Sequence), ("is_causal", 1)),
         ["causal over two blocks of keys"] = Onnx(
             [Rows("q", [1, Heads, 150, HeadSize]), Rows("k", [1, KvHeads, 150, HeadSize]), Rows("v", [1, KvHeads, 150, HeadSize])], ("is_causal", 1)),
+        ["causal, more keys than queries"] = Onnx(ByHead(KvHeads, 13), ("is_causal", 1)),
+        ["causal, fewer keys than queries"] = Onnx(ByHead(KvHeads, 4), ("is_causal", 1)),
         ["scale and softcap"] = Onnx(ByHead(KvHeads, Sequence), ("scale", 0.4f), ("softcap", 2f)),
         ["mask to add, every row and head"] = Onnx([.. ByHead(KvHeads, Sequence), Rows("mask", [1, Heads, Sequence, Sequence])]),
         ["mask to add, rank 2"] = Onnx([.. ByHead(KvHeads, Sequence), Shared("mask", Sequence, Sequence)]),

@@ -10,7 +10,7 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
 {
     private const int Heads = 4;
     private const int KvHeads = 2;
-    private const int HeadSize = 16;
+    private const int HeadSize = 32;
     private const int Positions = 256;
     private const int Hidden = Heads * HeadSize;
     private const int KvHidden = KvHeads * HeadSize;
@@ -23,6 +23,8 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
         ["prompt, packed QKV"] = Case(9, 0, packed: true),
         ["prompt, rotary"] = Case(9, 0, rotary: true),
         ["prompt, rotary interleaved, packed QKV"] = Case(9, 0, packed: true, rotary: true, attributes: ("rotary_interleaved", 1)),
+        ["prompt, rotary over part of the head"] = Case(9, 0, rotary: true, rotaryDim: 16),
+        ["prompt, not causal"] = Case(9, 0, attributes: ("causal", 0)),
         ["prompt over two blocks of keys"] = Case(150, 0, rotary: true),
         ["prompt, window"] = Case(21, 0, rotary: true, attributes: ("local_window_size", 5)),
         ["prompt, softcap"] = Case(9, 0, attributes: ("softcap", 3f)),
@@ -147,6 +149,7 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
         bool rotary = false,
         bool ragged = false,
         int kvHeads = KvHeads,
+        int rotaryDim = HeadSize,
         int qkOutput = 0,
         Operand?[]? more = null,
         params (string, object)[] attributes)
@@ -165,8 +168,8 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
             past > 0 ? Rows("past_value", [1, kvHeads, past, HeadSize]) with { IsAnyShape = true } : null,
             lengths,
             Given("total_sequence_length", Tensor.Of([1], total)),
-            rotary ? Weight("cos", Positions, HeadSize / 2) : null,
-            rotary ? Weight("sin", Positions, HeadSize / 2) : null,
+            rotary ? Weight("cos", Positions, rotaryDim / 2) : null,
+            rotary ? Weight("sin", Positions, rotaryDim / 2) : null,
             .. more ?? [],
         ];
         return new("GroupQueryAttention", "attention.f32.v1", inputs)

@@ -49,6 +49,23 @@ public sealed class MatMulNBitsTests(ITestOutputHelper output)
     public void KThatTheBlockDoesNotDivide(int bits, int accuracyLevel) => Checks.All(Case(150, 33, bits, accuracyLevel, Zeros.Packed, true, 32), output);
 
     [Theory]
+    [InlineData(16, 1, 16)]
+    [InlineData(256, 5, 256)]
+    [InlineData(40, 3, 256)]
+    public void SmallAndLargeBlocks(int k, int n, int blockSize)
+    {
+        Checks.All(Case(k, n, 4, 0, Zeros.Packed, false, blockSize), output);
+        Checks.All(Case(k, n, 4, 4, Zeros.None, true, blockSize), output);
+    }
+
+    [Fact]
+    public void ScalesThatAreComputed()
+    {
+        OpCase op = Case(128, 40, 4, 0, Zeros.Packed, false, 32);
+        Checks.All(op with { Inputs = [.. op.Inputs.Select(input => input?.Name == "scales" ? input with { IsConstant = false } : input)] }, output);
+    }
+
+    [Theory]
     [InlineData(4, 0)]
     [InlineData(4, 4)]
     public void WeightsThatAreComputed(int bits, int accuracyLevel)

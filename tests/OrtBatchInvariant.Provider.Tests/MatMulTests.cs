@@ -24,6 +24,8 @@ public sealed class MatMulTests(ITestOutputHelper output)
         ["MatMul, matrix times vector"] = MatMul(Rows("a", [1, K]), Weight("b", K)),
         ["MatMul, vector times matrix"] = MatMul(Shared("a", K), Rows("b", [1, K, N])),
         ["MatMul, vector times vector"] = MatMul(Positive("a", K), Positive("b", K)) with { Outputs = [new("y", -1)] },
+        ["MatMul, one column"] = MatMul(Rows("a", [1, K]), Weight("b", K, 1)),
+        ["MatMul, inner dimension 0"] = MatMul(Rows("a", [1, 0]), Weight("b", 0, N)),
         ["FusedMatMul, alpha"] = Fused(Rows("a", [1, 3, K]), Weight("b", K, N), ("alpha", 0.37f)),
         ["FusedMatMul, transA"] = Fused(Rows("a", [K, 1], axis: 1), Weight("b", K, N), ("transA", 1), ("alpha", 2f)),
         ["FusedMatMul, transB"] = Fused(Rows("a", [1, K]), Weight("b", N, K), ("transB", 1)),
@@ -36,6 +38,12 @@ public sealed class MatMulTests(ITestOutputHelper output)
         ["Gemm, transB, scalar C"] = Gemm(Rows("a", [1, K]), Weight("b", N, K), Weight("c"), ("transB", 1)),
         ["Gemm, transA, C a column"] = Gemm(Rows("a", [K, 1], axis: 1), Shared("b", K, N), Rows("c", [1, 1]), ("transA", 1)),
         ["Gemm, computed C a matrix"] = Gemm(Rows("a", [1, K]), Weight("b", K, N), Rows("c", [1, N]), ("beta", 0.3f)),
+        ["Gemm, inner dimension 0"] = Gemm(Rows("a", [1, 0]), Weight("b", 0, N), Weight("c", N), ("beta", 0.5f)) with
+        {
+            // Here the stock kernel forgets beta.
+            StockForm = Gemm(Rows("a", [1, 0]), Weight("b", 0, N), Weight("c", N)),
+            ToStockForm = inputs => [.. inputs[..2], Tensor.Of([N], [.. inputs[2].As<float>().ToArray().Select(value => value / 2)])],
+        },
         ["Gemm, C a row"] = Gemm(Rows("a", [1, K]), Weight("b", K, N), Shared("c", 1, N)),
     };
 

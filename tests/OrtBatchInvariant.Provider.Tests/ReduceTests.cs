@@ -37,6 +37,12 @@ public sealed class ReduceTests(ITestOutputHelper output)
         Checks.All(all with { Inputs = [Positive("x", 1, 5, 133), .. all.Inputs[1..]], Outputs = [new("y", -1)] }, output);
     }
 
+    [Theory]
+    [InlineData("ReduceSum")]
+    [InlineData("ReduceMean")]
+    [InlineData("ReduceMax")]
+    public void NoAxesWithNoopIsTheInput(string op) => Checks.All(Case(op, true, [], ("noop_with_empty_axes", 1)), output);
+
     internal static OpCase Case(string op, bool axesAreInput, long[] axes, params (string, object)[] attributes)
     {
         Operand x = Rows("x", [1, 5, 133]);

@@ -96,8 +96,8 @@ public sealed class RefusalTests(ITestOutputHelper output)
             (random, values) => [values[0], Tensor.Floats(random, 1, 3, 8), values[2]],
             "SkipSimplifiedLayerNormalization: skip is [3,8], which does not fit the input [2,8]"),
         ["GroupQueryAttention"] = (
-            s_decode, (random, values) => [.. values[..3], Tensor.Floats(random, 1, 2, 2, 8, 15), .. values[4..]],
-            "GroupQueryAttention: past_key is [2,2,8,15], needed is [2,2,8,16]"),
+            s_decode, (random, values) => [.. values[..3], Tensor.Floats(random, 1, 2, 2, 8, 31), .. values[4..]],
+            "GroupQueryAttention: past_key is [2,2,8,31], needed is [2,2,8,32]"),
         ["MultiHeadAttention"] = (
             AttentionTests.MultiHead(AttentionTests.Qkv(7)), (random, values) => [values[0], Tensor.Floats(random, 1, 2, 7, 47), values[2]],
             "MultiHeadAttention: key is [2,7,47], needed is [batch, kv_sequence, num_heads * head_size]"),

@@ -1,4 +1,5 @@
 using Microsoft.ML.OnnxRuntime;
+using OrtBatchInvariant.Models.Onnx;
 using Xunit.Abstractions;
 
 namespace OrtBatchInvariant.Provider.Tests;
@@ -47,6 +48,70 @@ public sealed class SessionTests(ITestOutputHelper output)
         Assert.Equal("scalar", CoverageReport.ForSession(options).InstructionSet);
         Checks.Same(Sessions.Run(best, op.Feeds(values), op.OutputNames), Sessions.Run(scalar, op.Feeds(values), op.OutputNames))
             .ExpectNone(output, $"{BatchInvariantProvider.InstructionSet} against plain C++");
+    }
+
+    /// <summary>Two branches of an If, of which one is asked for at run time: their nodes are served and reported like all others.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void NodesInSubgraphsAreServed(bool condition)
+    {
+        Random random = Checks.Seeded(output);
+        Tensor x = Tensor.Floats(random, 1, 5, 40);
+        Tensor[] weights = [Tensor.Floats(random, 1, 40, 30), Tensor.Floats(random, 1, 40, 30)];
+        var graph = new GraphProto { Name = "branches" };
+        NodeProto branch = Graphs.Node("branch", "If", "", ["condition"], ["y"]);
+        for (int i = 0; i < 2; i++)
+        {
+            string name = i == 0 ? "then_branch" : "else_branch";
+            var body = new GraphProto { Name = name };
+            body.Node.Add(Graphs.Node($"{name}/product", "MatMul", "", ["x", $"w{i}"], [$"{name}/y"]));
+            body.Output.Add(Graphs.Value($"{name}/y", x.Type));
+            branch.Attribute.Add(new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Graph, G = body });
+            graph.Initializer.Add(Graphs.Initializer($"w{i}", weights[i]));
+        }
+
+        graph.Node.Add(branch);
+        Tensor asked = Tensor.Of([], condition);
+        graph.Input.Add(Graphs.Value("x", x, axis => axis == 0));
+        graph.Input.Add(Graphs.Value("condition", asked, _ => false));
+        graph.Output.Add(Graphs.Value("y", x.Type));
+        using InferenceSession branches = Sessions.Ours(Graphs.Model(graph, 21), out CoverageReport report);
+        Assert.Equal(2, report.Nodes.Count(node => node.Op == "MatMul" && node.ServedBy == ServedBy.BatchInvariant));
+
+        OpCase plain = MatMulTests.MatMul(Operand.Rows("x", [1, 40]), Operand.Weight("w", 40, 30));
+        using InferenceSession product = Sessions.Ours(plain.Model([x, weights[condition ? 0 : 1]]));
+        Checks.Same(Sessions.Run(product, [("x", x)], ["y"]), Sessions.Run(branches, [("x", x), ("condition", asked)], ["y"]))
+            .ExpectNone(output, "inside an If against outside");
+    }
+
+    /// <summary>One weight in two products and a Gather: packing it for one must not take it from the others.</summary>
+    [Fact]
+    public void WeightOfSeveralNodesServesThemAll()
+    {
+        Random random = Checks.Seeded(output);
+        Tensor x = Tensor.Floats(random, 1, 5, 40);
+        var graph = new GraphProto { Name = "tied" };
+        graph.Node.Add(Graphs.Node("rows", "Gather", "", ["w", "indices"], ["rows"]));
+        graph.Node.Add(Graphs.Node("first", "MatMul", "", ["x", "w"], ["first"]));
+        graph.Node.Add(Graphs.Node("second", "Gemm", "", ["rows", "w"], ["second"], ("transB", 1)));
+        graph.Initializer.Add(Graphs.Initializer("w", Tensor.Floats(random, 1, 40, 30)));
+        graph.Initializer.Add(Graphs.Initializer("indices", Tensor.Of([3], 0L, 7, 39)));
+        graph.Input.Add(Graphs.Value("x", x, axis => axis == 0));
+        string[] outputs = ["first", "second"];
+        graph.Output.AddRange(outputs.Select(name => Graphs.Value(name, x.Type)));
+        byte[] model = Graphs.Model(graph, 21);
+        using InferenceSession ours = Sessions.Ours(model, out _, configure: options => options.GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL);
+        using InferenceSession parallel = Sessions.Ours(model, out _, configure: options =>
+        {
+            options.GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL;
+            options.ExecutionMode = ExecutionMode.ORT_PARALLEL;
+            options.InterOpNumThreads = 2;
+        });
+        using InferenceSession stock = Sessions.Stock(model);
+        Tensor[] actual = Sessions.Run(ours, [("x", x)], outputs);
+        Checks.Close(Checks.Run(stock, [("x", x)], outputs), actual, MatMulTests.MatMul(), output);
+        Checks.Same(actual, Sessions.Run(parallel, [("x", x)], outputs)).ExpectNone(output, "nodes one by one against nodes side by side");
     }
 
     internal static void SameBytesWithoutPrepacking(OpCase op, ITestOutputHelper output)

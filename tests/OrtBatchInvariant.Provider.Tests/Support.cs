@@ -511,7 +511,7 @@ internal static class Checks
     private static Tensor InBatch(Operand operand, Tensor row, Random random, int rows, int position, bool hostile)
     {
         Tensor batch = operand.Make(random, rows);
-        if (hostile && batch.Type == TensorElementType.Float)
+        if (hostile && batch.Type == TensorElementType.Float && batch.Elements > 0)
         {
             Span<float> values = MemoryMarshal.Cast<byte, float>(batch.Bytes.AsSpan());
             for (int i = 0; i < 1 + (values.Length / 5); i++)
