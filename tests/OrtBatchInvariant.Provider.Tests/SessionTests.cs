@@ -34,22 +34,6 @@ public sealed class SessionTests(ITestOutputHelper output)
         new Comparison(comparisons.Sum(each => each.Compared), comparisons.Sum(each => each.Different)).ExpectNone(output, $"{Calls} concurrent runs");
     }
 
-    [Fact]
-    public void EveryInstructionSetGivesTheSameBytesThroughTheOptions()
-    {
-        OpCase op = MatMulNBitsTests.Case(160, 72, 4, 4, MatMulNBitsTests.Zeros.Packed, true, 32);
-        Random random = Checks.Seeded(output);
-        Tensor[] values = op.Values(random, 5);
-        byte[] model = op.Model(values);
-        using InferenceSession best = Sessions.Ours(model);
-        using var options = new SessionOptions();
-        options.AppendBatchInvariant(new BatchInvariantOptions { InstructionSet = CpuInstructionSet.Scalar });
-        using var scalar = new InferenceSession(model, options);
-        Assert.Equal("scalar", CoverageReport.ForSession(options).InstructionSet);
-        Checks.Same(Sessions.Run(best, op.Feeds(values), op.OutputNames), Sessions.Run(scalar, op.Feeds(values), op.OutputNames))
-            .ExpectNone(output, $"{BatchInvariantProvider.InstructionSet} against plain C++");
-    }
-
     /// <summary>Two branches of an If, of which one is asked for at run time: their nodes are served and reported like all others.</summary>
     [Theory]
     [InlineData(true)]

@@ -274,11 +274,20 @@ internal static class Sessions
         return new InferenceSession(model, options);
     }
 
-    internal static InferenceSession Ours(byte[] model, out CoverageReport report, bool strict = true, Action<SessionOptions>? configure = null)
+    /// <summary>What this processor can run besides the set that it runs by default.</summary>
+    internal static CpuInstructionSet[] OtherInstructionSets => BatchInvariantProvider.InstructionSet switch
+    {
+        CpuInstructionSet.Avx512 => [CpuInstructionSet.Scalar, CpuInstructionSet.Avx2],
+        CpuInstructionSet.Scalar => [],
+        _ => [CpuInstructionSet.Scalar],
+    };
+
+    internal static InferenceSession Ours(
+        byte[] model, out CoverageReport report, CpuInstructionSet? instructionSet = null, Action<SessionOptions>? configure = null)
     {
         using var options = new SessionOptions();
         configure?.Invoke(options);
-        options.AppendBatchInvariant(new BatchInvariantOptions { Strict = strict });
+        options.AppendBatchInvariant(new BatchInvariantOptions { InstructionSet = instructionSet });
         var session = new InferenceSession(model, options);
         report = CoverageReport.ForSession(options);
         return session;
@@ -375,8 +384,8 @@ internal static class Checks
     private static readonly int[] s_batches = [2, 3, 7, 16, 33];
 
     /// <summary>
-    /// Stock against the provider within the case's tolerance, the provider against the custom op bit for bit, and the provider's row
-    /// alone against the same row in batches.
+    /// Stock against the provider within the case's tolerance; then bit for bit the provider against the custom op, on each instruction
+    /// set, and a row alone against the same row in batches.
     /// </summary>
     internal static void All(OpCase op, ITestOutputHelper output)
     {
@@ -400,6 +409,13 @@ internal static class Checks
         {
             using InferenceSession custom = Sessions.Custom(op.Model(values, custom: true));
             Same(actual, Sessions.Run(custom, op.Feeds(values), op.OutputNames)).ExpectNone(output, "custom op against provider");
+        }
+
+        foreach (CpuInstructionSet set in Sessions.OtherInstructionSets)
+        {
+            using InferenceSession other = Sessions.Ours(model, out CoverageReport otherReport, instructionSet: set);
+            Assert.Equal(set.ToString(), otherReport.InstructionSet, ignoreCase: true);
+            Same(actual, Sessions.Run(other, op.Feeds(values), op.OutputNames)).ExpectNone(output, $"{set} against {report.InstructionSet}");
         }
 
         if (op.IsRowWise)
