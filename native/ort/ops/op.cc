@@ -35,6 +35,13 @@ void RunOnIntraOpPool(void* self, int64_t items, cpu::Parallel::Work work, void*
   for (int64_t item = 0; item < items; ++item) work(context, item);
 }
 
+// ONNX Runtime does not look at what a device's allocator returned before it makes a tensor of it.
+Status CheckMemory(const Tensor& tensor) {
+  if (!tensor.present || tensor.data != nullptr || tensor.Elements() == 0) return Status::Ok();
+  return Status::OutOfMemory("the device has no memory left for a tensor of shape " +
+                             ShapeText(tensor.shape));
+}
+
 int HardwareThreads() {
   static const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   return threads;
@@ -60,7 +67,8 @@ Status OpContext::Input(size_t index, Tensor* tensor) const {
   const OrtValue* value = nullptr;
   BATCH_INVARIANT_RETURN_IF_ERROR(
       FromOrtStatus(Ort::GetApi().KernelContext_GetInput(context_, index, &value)));
-  return ViewTensor(value, tensor);
+  BATCH_INVARIANT_RETURN_IF_ERROR(ViewTensor(value, tensor));
+  return CheckMemory(*tensor);
 }
 
 Status OpContext::Output(size_t index, std::span<const int64_t> shape, Tensor* tensor) {
@@ -68,7 +76,8 @@ Status OpContext::Output(size_t index, std::span<const int64_t> shape, Tensor* t
   OrtValue* value = nullptr;
   BATCH_INVARIANT_RETURN_IF_ERROR(FromOrtStatus(
       Ort::GetApi().KernelContext_GetOutput(context_, index, shape.data(), shape.size(), &value)));
-  return ViewTensor(value, tensor);
+  BATCH_INVARIANT_RETURN_IF_ERROR(ViewTensor(value, tensor));
+  return CheckMemory(*tensor);
 }
 
 void* OpContext::Allocate(size_t bytes) {
