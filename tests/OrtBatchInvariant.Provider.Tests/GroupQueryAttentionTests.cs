@@ -44,6 +44,8 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
         ["decode, rows of other lengths"] = Case(1, 30, rotary: true, ragged: true) with { StockOutputs = 1 },
         ["decode, rows of other lengths, window"] = Case(1, 30, ragged: true, attributes: ("local_window_size", 4)) with { StockOutputs = 1 },
         ["prompt, rows of other lengths, right-padded"] = Case(9, 0, rotary: true, ragged: true) with { StockOutputs = 0 },
+        ["continuation"] = Case(4, 30, rotary: true) with { StockOutputs = 0 },
+        ["continuation, rows of other lengths, window"] = Case(4, 30, packed: true, ragged: true, attributes: ("local_window_size", 6)) with { StockOutputs = 0 },
         ["scores before the softmax"] = Case(1, 30, qkOutput: 1),
         ["scores after the softmax"] = Case(1, 30, qkOutput: 2),
     };
@@ -54,7 +56,7 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
     [MemberData(nameof(Cases))]
     public void Op(string name) => Checks.All(s_cases[name], output);
 
-    /// <summary>The stock kernel takes a continuation of one batch row only.</summary>
+    /// <summary>The stock kernel takes a continuation of one batch row only, so that the cases above have no judge.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -98,16 +100,21 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
             Checks.Run(outside, op.Feeds(values), op.OutputNames), Sessions.Run(ours, op.Feeds(values), op.OutputNames), op with { StockOutputs = 3 }, output);
     }
 
-    /// <summary>A whole sequence as one prompt, against a prompt and single steps over caches that grow, or that one buffer holds.</summary>
+    /// <summary>
+    /// A whole sequence as one prompt, against a prompt and steps of one token (decode) or several (chunked prefill), over caches that
+    /// grow or that one buffer holds.
+    /// </summary>
     [Theory]
-    [InlineData(false, false)]
-    [InlineData(true, false)]
-    [InlineData(false, true)]
-    [InlineData(true, true)]
-    public void PromptAndDecodeGiveTheSameBytes(bool packed, bool sharedBuffer)
+    [InlineData(false, false, 1)]
+    [InlineData(true, false, 1)]
+    [InlineData(false, true, 1)]
+    [InlineData(true, true, 1)]
+    [InlineData(false, false, 5)]
+    [InlineData(true, true, 5)]
+    public void PromptAndStepsGiveTheSameBytes(bool packed, bool sharedBuffer, int stepTokens)
     {
-        (Tensor[] whole, Tensor[] stepwise, Tensor[] stock) = WholeAndStepwise(packed, sharedBuffer, model => Sessions.Ours(model));
-        Checks.Same(whole, stepwise).ExpectNone(output, sharedBuffer ? "one prompt against steps in a shared buffer" : "one prompt against steps");
+        (Tensor[] whole, Tensor[] stepwise, Tensor[] stock) = WholeAndStepwise(packed, sharedBuffer, stepTokens, Sessions.Ours);
+        Checks.Same(whole, stepwise).ExpectNone(output, "one prompt against steps");
         Checks.Close(stock, whole, s_cases["prompt"], output);
     }
 
@@ -115,7 +122,7 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
     [Fact]
     public void StockPromptAndDecodeDiffer()
     {
-        (Tensor[] whole, Tensor[] stepwise, _) = WholeAndStepwise(packed: false, sharedBuffer: false, Sessions.Stock);
+        (Tensor[] whole, Tensor[] stepwise, _) = WholeAndStepwise(packed: false, sharedBuffer: false, stepTokens: 1, Sessions.Stock);
         Checks.Same(whole, stepwise).ExpectSome(output, "stock kernel, one prompt against steps");
     }
 
@@ -157,8 +164,8 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
         int total = past + sequence;
         int kvHidden = kvHeads * HeadSize;
 
-        // A decode step has 1 to `past` tokens behind it, a right-padded prompt 1 to `sequence` tokens.
-        Operand lengths = EachRow("seqlens_k", random => Tensor.Of([1], ragged ? random.Next(0, total) : total - 1));
+        // A step has 0 to `past` tokens behind it, a right-padded prompt 1 to `sequence` tokens.
+        Operand lengths = EachRow("seqlens_k", random => Tensor.Of([1], ragged ? random.Next(past > 0 ? sequence - 1 : 0, total) : total - 1));
         Operand?[] inputs =
         [
             Rows("query", [1, sequence, packed ? Hidden + (2 * kvHidden) : Hidden]),
@@ -186,10 +193,11 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
         [positions, bias, headSink, kScale, vScale, qNorm, kNorm];
 
     /// <summary>
-    /// 40 tokens of 2 rows at once; then the first 27 at once and the others one by one. Returns the outputs of the last 13 tokens and
+    /// 40 tokens of 2 rows at once; then the first 27 at once and the others in steps. Returns the outputs of the last 13 tokens and
     /// the caches, and what the stock kernel gives at once.
     /// </summary>
-    private (Tensor[] Whole, Tensor[] Stepwise, Tensor[] Stock) WholeAndStepwise(bool packed, bool sharedBuffer, Func<byte[], InferenceSession> open)
+    private (Tensor[] Whole, Tensor[] Stepwise, Tensor[] Stock) WholeAndStepwise(
+        bool packed, bool sharedBuffer, int stepTokens, Func<byte[], InferenceSession> open)
     {
         const int Rows = 2;
         const int Tokens = 40;
@@ -212,7 +220,7 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
         var lastTokens = new Tensor(atOnce[0].Type, [Rows, Tokens - First, Hidden], new byte[atOnce[0].Bytes.Length / Tokens * (Tokens - First)]);
         for (int done = 0; done < Tokens;)
         {
-            int count = done == 0 ? First : 1;
+            int count = done == 0 ? First : Math.Min(stepTokens, Tokens - done);
             (string, Tensor)[] feeds =
             [
                 .. whole.Feeds(values).Take(tokens.Length).Select(feed => (feed.Item1, feed.Item2.Slice(1, done, count))),
