@@ -61,17 +61,22 @@ struct MergeFactors {
   float a, b;
 };
 
-// Steps 5: updates (m, l) by a block and returns the factors for the accumulator.
-__device__ __forceinline__ MergeFactors Merge(RowState& state, float mb, float lb) {
-  const float m = MaxKeepNan(state.m, mb);
-  const MergeFactors f = {PowerOfTwo(__fsub_rn(state.m, m)), PowerOfTwo(__fsub_rn(mb, m))};
-  state.m = m;
-  state.l = __fmaf_rn(lb, f.b, __fmul_rn(state.l, f.a));
-  return f;
-}
-
 __device__ __forceinline__ float MergeElement(float acc, float block, MergeFactors f) {
   return __fmaf_rn(block, f.b, __fmul_rn(acc, f.a));
+}
+
+// Step 5: updates m by a block and returns the factors for l and the accumulator.
+__device__ __forceinline__ MergeFactors MergeMaximum(float& m, float mb) {
+  const float before = m;
+  m = MaxKeepNan(before, mb);
+  return {PowerOfTwo(__fsub_rn(before, m)), PowerOfTwo(__fsub_rn(mb, m))};
+}
+
+// The same, with l.
+__device__ __forceinline__ MergeFactors Merge(RowState& state, float mb, float lb) {
+  const MergeFactors f = MergeMaximum(state.m, mb);
+  state.l = MergeElement(state.l, lb, f);
+  return f;
 }
 
 // Step 6: out = (acc * a) * inverse.

@@ -25,8 +25,8 @@ inline constexpr int kSm90Slots = 6;
 
 template <int kHead>
 constexpr int WalkSm90SharedBytes() {
-  // 1024 for the alignment of swizzled tiles.
-  return (1 + kSm90Slots) * Tile<kHead>::kBytes + 2 * kSm90Slots * 8 + 1024;
+  // A tile of ones, and 1024 for the alignment of swizzled tiles.
+  return (1 + kSm90Slots) * Tile<kHead>::kBytes + 1024 + 2 * kSm90Slots * 8 + 1024;
 }
 
 // Barrier `id` of the CTA among `count` threads.
@@ -57,7 +57,8 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
   unsigned char* const shared = dynamic + (start - SharedAddress(dynamic));
   constexpr int kTile = Tile<kHead>::kBytes;
   const std::uint32_t queries = start, ring = start + kTile;
-  const std::uint32_t barriers = ring + kSm90Slots * kTile;
+  const std::uint32_t ones = ring + kSm90Slots * kTile;
+  const std::uint32_t barriers = ones + 1024;
   const auto full = [&](int slot) { return barriers + 8 * slot; };
   const auto empty = [&](int slot) { return barriers + 8 * (kSm90Slots + slot); };
 
@@ -117,10 +118,12 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
     if (blocks.first < blocks.last) {
       LoadQueries<T, kHead, kSm90Consumers, kWalkRows>(queries, args, b, kv_head, first_row);
       CopyAsyncCommit();
+      reinterpret_cast<std::uint32_t*>(shared + (ones - start))[threadIdx.x] = kOnes<T>;
       CopyAsyncWait<0>();
       FenceProxyAsync();
       GroupSync(1, kSm90Consumers);
     }
+    const std::uint64_t ones_tile = SwizzledDescriptor(ones);
     const std::uint64_t query_tile = SwizzledDescriptor(queries + group * 64 * 128);
     // The tensor cores belong to one warpgroup at a time, from the values of a block to the scores
     // of the next: meanwhile the other computes probabilities. Named barrier 4 + g is group g's
@@ -177,7 +180,6 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
       mb[1] = rintf(mb[1]);
       Probabilities(mb, masked, keep, scores);
       std::uint32_t p[8][4];
-      float sums[4] = {};
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
 #pragma unroll
@@ -185,15 +187,15 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
           const float(&pair)[4] = scores[2 * k + i / 2];
           p[k][i] = PackPair<T>(pair[2 * (i % 2)], pair[2 * (i % 2) + 1]);
         }
-        MmaStep<T>(sums, p[k], kOnes<T>, kOnes<T>);
       }
       MergeFactors factors[2];
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        RowState merged = state[h];
-        factors[h] = Merge(merged, mb[h], sums[2 * h]);
-        if (touched[h]) state[h] = merged;
+        float m = state[h].m;
+        factors[h] = MergeMaximum(m, mb[h]);
+        if (touched[h]) state[h].m = m;
       }
+      float sums[4] = {};
 
       BarrierWait(full(value_slot), t / kSm90Slots & 1);
       bool rowwise = false;
@@ -205,6 +207,8 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
       if (more) BarrierWait(full(next_slot), (t + 2) / kSm90Slots & 1);
       take_turn();
       if (rowwise) {
+#pragma unroll
+        for (int k = 0; k < 8; ++k) MmaStep<T>(sums, p[k], kOnes<T>, kOnes<T>);
         MultiplyValues<T, kHead>(values, p, factors, touched, true, keep, acc);
         start_scores(next_slot);
         if (more || group == 0) pass_turn();
@@ -220,11 +224,13 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
 #pragma unroll
           for (int i = 0; i < 32; ++i) sum[i] = 0.0f;
           PinRegisters(sum);
+          if (c == 0) PinRegisters(sums);
           WgmmaFence();
           const std::uint64_t value_tile = ValueDescriptor(values + c * Tile<kHead>::kSlabBytes);
 #pragma unroll
           for (int k = 0; k < 8; ++k) {
             WgmmaValues<T>(sum, p[k], value_tile + k * (16 * 128 >> 4));
+            if (c == 0) Wgmma<T, 8>::Register(sums, p[k], ones_tile);
           }
           WgmmaCommit();
           // The scores of the next block run while the first columns are merged. After the last
@@ -238,6 +244,7 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
             WgmmaWait<0>();
           }
           PinRegisters(sum);
+          if (c == 0) PinRegisters(sums);
           if (plain) {
 #pragma unroll
             for (int i = 0; i < 32; ++i) {
@@ -255,6 +262,10 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
         }
         WgmmaWait<0>();
         PinRegisters(s);
+      }
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        if (touched[h]) state[h].l = MergeElement(state[h].l, sums[2 * h], factors[h]);
       }
       if (lane == 0) {
         BarrierArrive(empty(value_slot));

@@ -1,4 +1,4 @@
-// Unary, Binary, Where, Cast and Gated (batch_invariant/cuda/elementwise.h). One thread computes an
+// Unary, Binary, Where and Cast (batch_invariant/cuda/elementwise.h). One thread computes an
 // element, or eight neighbours where operands lie in one piece; no element depends on another.
 #include <algorithm>
 #include <cstdint>
@@ -208,59 +208,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// ---- Gated ----
-
-template <typename T>
-__device__ __forceinline__ T GatedElement(const GatedArgs& args, T gate, T up) {
-  const float g = ToFloat(gate), u = ToFloat(up);
-  float activated;
-  if (args.round_between && args.activation == UnaryOp::kSilu) {
-    activated = __fmul_rn(g, ToFloat(FromFloat<T>(Sigmoid(g))));
-  } else {
-    activated = ApplyUnary(args.activation, g, args.alpha);
-  }
-  if (args.round_between) activated = ToFloat(FromFloat<T>(activated));
-  return FromFloat<T>(__fmul_rn(activated, u));
-}
-
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    GatedKernel(const __grid_constant__ GatedArgs args, bool vectors) {
-  const auto* gate = static_cast<const T*>(args.gate);
-  const auto* up = static_cast<const T*>(args.up);
-  auto* y = static_cast<T*>(args.y);
-  const int width = static_cast<int>(args.width);
-  const int pieces = vectors ? width / kVector : width;
-  const int piece = blockIdx.x * kThreads + threadIdx.x;
-  if (piece >= pieces) return;
-  for (std::int64_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
-    const T* g = gate + row * args.gate_stride;
-    const T* u = up + row * args.up_stride;
-    T* out = y + row * args.y_stride;
-    if (vectors) {
-      const Eight<T> vg = reinterpret_cast<const Eight<T>*>(g)[piece];
-      const Eight<T> vu = reinterpret_cast<const Eight<T>*>(u)[piece];
-      Eight<T> vy;
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) vy.x[j] = GatedElement(args, vg.x[j], vu.x[j]);
-      reinterpret_cast<Eight<T>*>(out)[piece] = vy;
-    } else {
-      out[piece] = GatedElement(args, g[piece], u[piece]);
-    }
-  }
-}
-
-template <typename T>
-Status LaunchGated(const GatedArgs& args, Stream stream) {
-  const bool vectors = args.width % kVector == 0 && args.gate_stride % kVector == 0 &&
-                       args.up_stride % kVector == 0 && args.y_stride % kVector == 0 &&
-                       Aligned(args.gate) && Aligned(args.up) && Aligned(args.y);
-  const std::int64_t pieces = vectors ? args.width / kVector : args.width;
-  const dim3 grid(GridOf(pieces), static_cast<unsigned>(std::min<std::int64_t>(args.rows, 65535)));
-  GatedKernel<T><<<grid, kThreads, 0, stream>>>(args, vectors);
-  return LaunchStatus("gated activation");
-}
-
 }  // namespace
 
 bool IsComparison(BinaryOp op) { return op >= BinaryOp::kEqual; }
@@ -344,38 +291,6 @@ Status Cast(const CastArgs& args, Stream stream) {
       return LaunchStatus("Cast");
     });
   });
-}
-
-Status Gated(const GatedArgs& args, Stream stream) {
-  if (args.rows < 0 || args.width < 0 || args.width > std::numeric_limits<int>::max()) {
-    return Status::InvalidArgument("gated activation: a size is out of range");
-  }
-  if (args.rows == 0 || args.width == 0) return Status::Ok();
-  if (args.gate == nullptr || args.up == nullptr || args.y == nullptr) {
-    return Status::InvalidArgument("gated activation: an operand is missing");
-  }
-  if (args.gate_stride < args.width || args.up_stride < args.width || args.y_stride < args.width) {
-    return Status::InvalidArgument("gated activation: a stride is shorter than a row");
-  }
-  switch (args.activation) {
-    case UnaryOp::kSilu:
-    case UnaryOp::kGelu:
-    case UnaryOp::kGeluTanh:
-    case UnaryOp::kQuickGelu:
-    case UnaryOp::kSigmoid:
-      break;
-    default:
-      return Status::Unsupported("gated activation: not an activation of gated layers");
-  }
-  switch (args.type) {
-    case ElementType::kFloat32:
-      return LaunchGated<float>(args, stream);
-    case ElementType::kFloat16:
-      return LaunchGated<__half>(args, stream);
-    case ElementType::kBFloat16:
-      return LaunchGated<__nv_bfloat16>(args, stream);
-  }
-  return Status::Unsupported("gated activation: unknown element type");
 }
 
 }  // namespace batch_invariant::cuda
