@@ -5,7 +5,7 @@
 #     --results FOLDER  where results go (results)
 #     --quick           few values and small models
 #     --only WORDS      of: tests alone bad-input invariance completions bench (all of them, in this order)
-#     --limit SECONDS   how long one of them may take (240)
+#     --limit SECONDS   how long one program may take (240)
 #     --bench ARGUMENTS what else `ortbi-gpu bench` is given
 #   Where the archive holds no built library, it is built from the sources with the machine's own nvcc and CMake, for its own GPU.
 #   Stock kernels are run as well where the second archive of gpu-bundle.sh was unpacked into the same folder; ONNX Runtime's CUDA
@@ -117,6 +117,6 @@ if wanted bench; then
 fi
 
 say "Summary"
-"$program" summary "$results" --json "$results/checks.json" --name "$name" --commit "$commit" || failed=$((failed + 1))
+[ "${only[*]}" = bench ] || "$program" summary "$results" --json "$results/checks.json" --name "$name" --commit "$commit" || failed=$((failed + 1))
 echo "$name: $([ $failed -eq 0 ] && echo PASSED || echo "FAILED ($failed)"), $SECONDS s, results in $results"
 [ $failed -eq 0 ]

@@ -46,9 +46,24 @@ internal static class BenchCommand
                 bench.Run(dtype);
             }
 
-            return bench.Finish(parsed.GetRequiredValue(name), string.Join(' ', parsed.Tokens.Select(token => token.Value)));
+            return bench.Finish(parsed.GetRequiredValue(name), Arguments(parsed));
         });
         return command;
+    }
+
+    // What was measured; not where files lie.
+    private static string Arguments(ParseResult parsed)
+    {
+        List<string> tokens = [.. parsed.Tokens.Select(token => token.Value)];
+        foreach (string option in (string[])["--models", "--json"])
+        {
+            if (tokens.IndexOf(option) is var at and >= 0)
+            {
+                tokens.RemoveRange(at, 2);
+            }
+        }
+
+        return string.Join(' ', tokens.Select(token => token.Contains(' ', StringComparison.Ordinal) ? $"'{token}'" : token));
     }
 
     private sealed class Bench(CommonValues values, int[] rowCounts, int[] prefills, int layers)

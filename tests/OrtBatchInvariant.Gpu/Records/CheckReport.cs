@@ -47,18 +47,12 @@ internal sealed class CheckReport
         Completions = result.Completions, UniqueLogits = result.UniqueLogits, UniqueCompletions = result.UniqueCompletions,
     });
 
-    /// <summary>Writes the JSON and the last line.</summary>
+    /// <summary>Completes the JSON and writes the last line.</summary>
     /// <returns>The exit code.</returns>
     public int Finish()
     {
         int failed = _checks.Count(check => !check.Passed);
-        if (_jsonFile is not null)
-        {
-            var record = new CheckRecord(
-                _subject, Environment.GetEnvironmentVariable("ORTBI_COMMIT") ?? "", OrtEnv.Instance().GetVersionString(), Math.Round(_clock.Elapsed.TotalSeconds, 1), _checks);
-            AtomicText.Write(_jsonFile, JsonSerializer.Serialize(record, RecordContext.Default.CheckRecord) + "\n");
-        }
-
+        Write(isComplete: true);
         Console.WriteLine(
             $"{_subject}: {_checks.Count - failed} passed, {failed} failed, {Number(_checks.Sum(check => check.ElementsCompared ?? 0))} elements compared, {_clock.Elapsed.TotalSeconds:F1} s");
         return failed == 0 && _checks.Count > 0 ? 0 : 1;
@@ -66,9 +60,22 @@ internal sealed class CheckReport
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
 
+    // After every check, so that a program that is stopped or dies leaves what it found, and that it did not finish.
+    private void Write(bool isComplete)
+    {
+        if (_jsonFile is not null)
+        {
+            var record = new CheckRecord(
+                _subject, isComplete, Environment.GetEnvironmentVariable("ORTBI_COMMIT") ?? "", OrtEnv.Instance().GetVersionString(),
+                Math.Round(_clock.Elapsed.TotalSeconds, 1), _checks);
+            AtomicText.Write(_jsonFile, JsonSerializer.Serialize(record, RecordContext.Default.CheckRecord) + "\n");
+        }
+    }
+
     private void Add(Check check)
     {
         _checks.Add(check);
+        Write(isComplete: false);
         Console.WriteLine($"{(check.Passed ? "ok    " : "FAILED")} {check.Name}: {check.Detail}");
     }
 }

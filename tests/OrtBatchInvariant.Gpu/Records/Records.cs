@@ -23,7 +23,7 @@ internal sealed record Check(string Name, bool Passed, string Detail)
 }
 
 /// <summary>What one command, or one GoogleTest program, found.</summary>
-internal sealed record CheckRecord(string Subject, string Commit, string Onnxruntime, double Seconds, IReadOnlyList<Check> Checks);
+internal sealed record CheckRecord(string Subject, bool IsComplete, string Commit, string Onnxruntime, double Seconds, IReadOnlyList<Check> Checks);
 
 /// <summary>Elements compared bit for bit along one axis.</summary>
 internal sealed record AxisTotal(string Kernels, string Axis, long ElementsCompared, long ElementsDifferent);

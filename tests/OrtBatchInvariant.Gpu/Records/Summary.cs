@@ -56,7 +56,9 @@ internal static partial class Summary
         try
         {
             CheckRecord? record = JsonSerializer.Deserialize(File.ReadAllText(file), RecordContext.Default.CheckRecord);
-            return record?.Checks is null ? null : record;
+            return record?.Checks is null ? null
+                : record.IsComplete ? record
+                : record with { Checks = [.. record.Checks, new Check("complete", false, "the program did not finish")] };
         }
         catch (JsonException exception)
         {
@@ -79,7 +81,7 @@ internal static partial class Summary
         double seconds = Milliseconds().Match(text) is { Success: true } total ? double.Parse(total.Groups[1].Value, CultureInfo.InvariantCulture) / 1000 : 0;
         List<Check> checks = [.. begun.Distinct().Select(name => new Check(name, ended.Contains(name), ""))];
         checks.Add(new Check("elements compared", compared > 0, $"{compared}") { ElementsCompared = compared });
-        return new CheckRecord(Path.GetFileNameWithoutExtension(file), "", "", seconds, checks);
+        return new CheckRecord(Path.GetFileNameWithoutExtension(file), true, "", "", seconds, checks);
     }
 
     [GeneratedRegex(@"^\[ RUN      \] (\S+)", RegexOptions.Multiline)]
