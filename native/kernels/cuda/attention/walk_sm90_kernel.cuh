@@ -275,6 +275,8 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
 
     StoreRows<T, kHead>(args, b, rows, first_row + 16 * warp + lane / 4, state, acc);
   }
+#else
+  __trap();  // built without sm_90a: fail rather than leave the output unwritten
 #endif
 }
 
