@@ -71,9 +71,7 @@ public sealed class MatMulNBitsTests(ITestOutputHelper output)
     public void WeightsThatAreComputed(int bits, int accuracyLevel)
     {
         OpCase op = Case(128, 40, bits, accuracyLevel, Zeros.Packed, false, 32);
-
-        // The stock kernel does not round the activations where it has not packed the weights ahead.
-        Checks.All(op with { Inputs = [.. op.Inputs.Select(input => input is null ? null : input with { IsConstant = false })], Tolerance = accuracyLevel == 4 ? 2e-2 : 4e-6 }, output);
+        Checks.All(op with { Inputs = [.. op.Inputs.Select(input => input is null ? null : input with { IsConstant = false })] }, output);
     }
 
     [Theory]
@@ -122,8 +120,9 @@ public sealed class MatMulNBitsTests(ITestOutputHelper output)
             Domain = "com.microsoft",
             Attributes = [("K", k), ("N", n), ("bits", bits), ("block_size", blockSize), ("accuracy_level", accuracyLevel)],
 
-            // Level 4 rounds the activations of a block to 1/127 of their largest, and a stock kernel may round a tie the other way.
-            Tolerance = isInt8 ? 5e-3 : 4e-6,
+            // Level 4 rounds the activations of a block to 1/127 of their largest. A stock kernel may round a tie the other way, or, where
+            // it has no int8 kernel for a form, not round at all.
+            Tolerance = isInt8 ? 2e-2 : 4e-6,
 
             // Stock has no kernel for 8 bits with float zero points: the product with the dequantised weights is the judge.
             StockForm = isOnlyOurs ? MatMulTests.Gemm(Shared("a"), Weight("w"), Weight("bias"), ("transB", 1)) : null,
