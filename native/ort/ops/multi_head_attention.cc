@@ -29,6 +29,9 @@ Status Accept(const NodeInfo& node) {
   if (node.HasInput(kCacheIndirection)) {
     return Status::Unsupported("the input cache_indirection is not served");
   }
+  if (node.HasInput(kKeyPaddingMask) && node.Float("mask_filter_value", -10000.0f) > -1000.0f) {
+    return Status::Unsupported("a mask_filter_value above -1000 is not served");
+  }
   if (node.Int("num_heads", 0) <= 0) return Status::InvalidArgument("num_heads must be positive");
   return Status::Ok();
 }
