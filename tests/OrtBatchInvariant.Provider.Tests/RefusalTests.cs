@@ -42,6 +42,10 @@ public sealed class RefusalTests(ITestOutputHelper output)
                 [.. AttentionTests.Qkv(7), null, null, null, .. AttentionTests.PastOf(4, 12), null, Given("cache_indirection", Tensor.Of([1, 1, 11], new int[11]))]),
             "the input cache_indirection is not served",
             false),
+        ["MultiHeadAttention, mask_filter_value"] = (
+            With(AttentionTests.MultiHead([.. AttentionTests.Qkv(7), null, Given("mask", Tensor.Of([2], 3, 7))]), ("mask_filter_value", -5f)),
+            "a mask_filter_value above -1000 is not served",
+            true),
         ["FusedMatMul, transBatchA"] = (
             MatMulTests.Fused(Rows("a", [1, 2, 8]), Weight("b", 2, 8, 3), ("transBatchA", 1)) with { Outputs = [new("y", -1)] },
             "the attribute transBatchA is not served",
@@ -66,9 +70,17 @@ public sealed class RefusalTests(ITestOutputHelper output)
         ["ReduceMax over axes that are no neighbours"] = (ReduceTests.Case("ReduceMax", true, [0, 2]), "only a reduction over the last axes is served", true),
         ["ReduceSum over computed axes"] = (
             new("ReduceSum", "reduce.f32.v1", Rows("x", [1, 8]), Given("axes", Tensor.Of([1], 1L))), "axes that are computed are not served", true),
-        ["MatMul, float16"] = (MatMulTests.MatMul(Halves("a", 1, 8), Halves("b", 8, 3)) with { Outputs = s_half }, "float16", true),
+        ["MatMul, float16"] = (
+            MatMulTests.MatMul(Zeros("a", TensorElementType.Float16, 1, 8), Zeros("b", TensorElementType.Float16, 8, 3)) with { Outputs = s_half }, "float16", true),
+        ["MatMul, float64"] = (
+            MatMulTests.MatMul(Zeros("a", TensorElementType.Double, 1, 8), Zeros("b", TensorElementType.Double, 8, 3)) with
+            {
+                Outputs = [new("y", -1, TensorElementType.Double)],
+            },
+            "float64",
+            true),
         ["SimplifiedLayerNormalization, float16"] = (
-            NormTests.Norm("SimplifiedLayerNormalization", 1, Halves("x", 1, 8), Halves("scale", 8), null) with { Outputs = s_half }, "float16", true),
+            NormTests.Norm("SimplifiedLayerNormalization", 1, Zeros("x", TensorElementType.Float16, 1, 8), Zeros("scale", TensorElementType.Float16, 8), null) with { Outputs = s_half }, "float16", true),
     };
 
     /// <summary>The case, inputs that do not fit each other, and what the message says.</summary>
@@ -165,6 +177,21 @@ public sealed class RefusalTests(ITestOutputHelper output)
         }
     }
 
+    /// <summary>Whole numbers have no roundings: a product of integers is left to the stock kernel, strict or not.</summary>
+    [Fact]
+    public void IntegersAreInvariantByNature()
+    {
+        Operand a = Given("a", Tensor.Of([2, 3], 1, 2, 3, 4, 5, 6));
+        OpCase op = MatMulTests.MatMul(a, a with { Name = "b", Make = (_, _) => Tensor.Of([3, 1], 1, 10, 100) }) with
+        {
+            Outputs = [new("y", -1, TensorElementType.Int32)],
+        };
+        Tensor[] values = op.Values(Checks.Seeded(output), 1);
+        using InferenceSession ours = Sessions.Ours(op.Model(values), out CoverageReport report);
+        Assert.Equal(ServedBy.StockInvariant, Assert.Single(report.Nodes).ServedBy);
+        Assert.Equal([321, 654], Checks.Run(ours, op.Feeds(values), ["y"])[0].As<int>().ToArray());
+    }
+
     /// <summary>The custom op has no stock kernel to fall back to: its session is refused, whatever strict says.</summary>
     [Theory]
     [MemberData(nameof(Refused))]
@@ -175,7 +202,7 @@ public sealed class RefusalTests(ITestOutputHelper output)
         output.WriteLine(message);
 
         // ONNX Runtime itself refuses types that no custom op was registered for, in its own words.
-        if (reason != "float16")
+        if (!reason.StartsWith("float", StringComparison.Ordinal))
         {
             Assert.Contains($"'node' ({op.Op}): {reason}", message, StringComparison.Ordinal);
         }
@@ -205,6 +232,6 @@ public sealed class RefusalTests(ITestOutputHelper output)
 
     private static OpCase With(OpCase op, params (string, object)[] attributes) => op with { Attributes = [.. op.Attributes, .. attributes] };
 
-    private static Operand Halves(string name, params long[] shape) => new(name, -1, false, (random, _) => new(
-        TensorElementType.Float16, shape, new byte[2 * shape.Aggregate(1L, (product, dimension) => product * dimension)]));
+    private static Operand Zeros(string name, TensorElementType type, params long[] shape) => new(name, -1, false, (random, _) => new(
+        type, shape, new byte[Tensor.SizeOf(type) * shape.Aggregate(1L, (product, dimension) => product * dimension)]));
 }
