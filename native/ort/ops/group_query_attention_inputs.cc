@@ -144,6 +144,9 @@ Status AcceptGroupQueryAttention(const NodeInfo& node) {
   if (node.Int("sliding_window_cache", 0) != 0) {
     return Status::Unsupported("the attribute sliding_window_cache is not served");
   }
+  if (node.Int("causal", 1) == 0 && node.Int("local_window_size", -1) != -1) {
+    return Status::InvalidArgument("local_window_size needs causal = 1");
+  }
   if (node.Int("num_heads", 0) <= 0 || node.Int("kv_num_heads", 0) <= 0 ||
       node.Int("num_heads", 0) % node.Int("kv_num_heads", 1) != 0) {
     return Status::InvalidArgument("num_heads must be a positive multiple of kv_num_heads");
