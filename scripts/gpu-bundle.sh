@@ -61,7 +61,7 @@ cp -r "$(dotnet msbuild scripts/packages/OnnxRuntime.csproj -getProperty:PkgMicr
 if [ -n "$prebuilt" ]; then
   library=$(find "$prebuilt" -name libort_batch_invariant.so -type f | head -n 1)
   [ -n "$library" ] || die "there is no libort_batch_invariant.so under '$prebuilt'"
-  grep -q 'BATCH_INVARIANT_CUDA:.*=OFF' "$prebuilt/CMakeCache.txt" && die "'$prebuilt' was built without CUDA"
+  readelf -SW "$library" | grep -q nv_fatbin || die "'$library' was built without CUDA"
   mkdir "$top/library"
   cp "$library" "$top/library/"
   find "$prebuilt" -name 'cuda_*_test' -type f -perm -u+x -exec cp {} "$top/library/" \;
