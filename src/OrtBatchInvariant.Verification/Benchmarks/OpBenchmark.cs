@@ -74,6 +74,9 @@ public static class OpBenchmark
     private static InferenceSession Session(byte[] model, int threads, bool batchInvariant)
     {
         using var options = new SessionOptions { IntraOpNumThreads = threads };
+
+        // The threads of a session go on spinning for a while after a run, on the cores that the other session then wants.
+        options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0");
         if (batchInvariant)
         {
             options.AppendBatchInvariant();
