@@ -24,7 +24,7 @@ internal static class BenchCommand
         };
         var ops = new Option<bool>("--ops") { Description = "Operators only, no models." };
         var noOps = new Option<bool>("--no-ops") { Description = "Models only, no operators." };
-        var large = new Option<bool>("--large") { Description = "Operators with weights of 4096 x 14336 as well." };
+        var large = new Option<bool>("--large") { Description = "Operators with weights of 4096 x 14336, 1,024 rows and contexts of 8,192 tokens as well." };
         var batch = new Option<string>("--batch") { Description = "Batch sizes for models.", HelpName = "N,N,...", DefaultValueFactory = _ => "1,4,16" };
         Option<string?> json = Arguments.JsonFile();
         Option<int?> threads = Arguments.Threads();

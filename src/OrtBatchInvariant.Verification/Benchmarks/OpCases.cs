@@ -16,24 +16,27 @@ internal static class OpCases
     private static readonly (int K, int N)[] s_weights = [(512, 512), (1024, 1024), (1024, 3072), (3072, 1024), (2048, 2048), (4096, 4096)];
     private static readonly (int K, int N)[] s_largeWeights = [(4096, 14336), (14336, 4096)];
 
-    /// <param name="large">Whether to add the largest weights: hundreds of megabytes, minutes of time.</param>
+    /// <param name="large">Whether to add the largest weights, 1,024 rows and long contexts: gigabytes, minutes of time.</param>
     public static IEnumerable<OpCase> All(bool large)
     {
         (int K, int N)[] weights = large ? [.. s_weights, .. s_largeWeights] : s_weights;
+        int[] rows = large ? [.. s_rows, 1024] : s_rows;
+        int[] prompts = large ? [64, 128, 256, 512, 1024, 4096] : [64, 256, 1024];
+        int[] pasts = large ? [128, 1024, 8192] : [128, 1024];
         return
         [
-            .. weights.Select(shape => MatMul(shape.K, shape.N)),
-            .. weights.Select(shape => MatMulNBits(shape.K, shape.N, accuracyLevel: 0)),
-            .. weights.Select(shape => MatMulNBits(shape.K, shape.N, accuracyLevel: 4)),
-            .. new[] { 64, 256, 1024 }.Select(AttentionPrefill),
-            .. new[] { 128, 1024 }.Select(AttentionDecode),
+            .. weights.Select(shape => MatMul(shape.K, shape.N, rows)),
+            .. weights.Select(shape => MatMulNBits(shape.K, shape.N, accuracyLevel: 0, rows)),
+            .. weights.Select(shape => MatMulNBits(shape.K, shape.N, accuracyLevel: 4, rows)),
+            .. prompts.Select(AttentionPrefill),
+            .. pasts.Select(AttentionDecode),
             .. new[] { 1024, 4096 }.Select(Norm),
             .. new[] { 1024, 4096 }.Select(SkipNorm),
             .. new[] { 1024, 32768 }.Select(Softmax),
         ];
     }
 
-    private static OpCase MatMul(int k, int n) => new(
+    private static OpCase MatMul(int k, int n, int[] rows) => new(
         "MatMul",
         $"K={k} N={n}",
         "fp32",
@@ -43,11 +46,11 @@ internal static class OpCases
             .Output("y", 0, n)
             .Build(),
         [
-            .. s_rows.Select(m => new OpRun(
+            .. rows.Select(m => new OpRun(
                 m, 2.0 * m * k * n, 4.0 * (((double)k * n) + (m * (double)(k + n))), () => new OpValues().Input("a", m, k).Output("y", m, n))),
         ]);
 
-    private static OpCase MatMulNBits(int k, int n, int accuracyLevel)
+    private static OpCase MatMulNBits(int k, int n, int accuracyLevel, int[] rows)
     {
         int blocks = k / BlockSize;
         long weightBytes = (long)k * n / 2;
@@ -64,7 +67,7 @@ internal static class OpCases
                 .Attribute("accuracy_level", accuracyLevel)
                 .Build(),
             [
-                .. s_rows.Select(m => new OpRun(
+                .. rows.Select(m => new OpRun(
                     m,
                     2.0 * m * k * n,
                     weightBytes + (4.0 * n * blocks) + (4.0 * m * (k + n)),
