@@ -2,7 +2,7 @@
 # Cross-compiles the CPU kernels and their tests for AArch64 and runs them under user-mode emulation:
 # NEON against plain C++, bit by bit, on an x86-64 machine. Packages (Debian): g++-aarch64-linux-gnu,
 # qemu-user-static, libgtest-dev.
-#   scripts/test-neon.sh [GTEST_FILTER]        all CPU tests, or those that match
+#   scripts/test-neon.sh [REGEX]      the CPU tests whose name matches; by default those of the NEON kernels
 source "$(dirname "$0")/lib.sh"
 help_asked "$@"
 
@@ -13,7 +13,8 @@ done
 
 build=build/neon
 step "Configure"
-cmake -S . -B $build -DCMAKE_BUILD_TYPE=Release -DBATCH_INVARIANT_TESTS=ON -DORT_BATCH_INVARIANT_CUDA=OFF \
+generator=(); if command -v ninja > /dev/null; then generator=(-G Ninja); fi
+cmake -S . -B $build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DBATCH_INVARIANT_TESTS=ON -DORT_BATCH_INVARIANT_CUDA=OFF \
   -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
   -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DCMAKE_EXE_LINKER_FLAGS=-static \
   -DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64-static \
@@ -21,4 +22,4 @@ cmake -S . -B $build -DCMAKE_BUILD_TYPE=Release -DBATCH_INVARIANT_TESTS=ON -DORT
 step "Build"
 cmake --build $build --parallel "$jobs"
 step "Test"
-GTEST_FILTER=${1:-*} ctest --test-dir $build --label-regex cpu --parallel "$jobs" --output-on-failure
+ctest --test-dir $build --label-regex cpu --tests-regex "${1:-neon}" --parallel "$jobs" --output-on-failure
