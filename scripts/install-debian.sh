@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building and testing need and that are missing. Needs root.
 # The .NET SDK is not among them: https://dotnet.microsoft.com/download
-#   scripts/install-debian.sh
+#   scripts/install-debian.sh [--neon]      --neon: also the cross compiler and emulator of scripts/test-neon.sh
 source "$(dirname "$0")/lib.sh"
 help_asked "$@"
 
 packages=(cmake g++ ninja-build libgtest-dev libgmock-dev)
+case ${1:-} in '') ;; --neon) packages+=(g++-aarch64-linux-gnu qemu-user-static) ;; *) die "unknown argument '$1', see --help" ;; esac
 # npm is only there to fetch GenAI; any npm will do, not just Debian's.
 command -v npm >/dev/null || packages+=(npm)
 missing=()
