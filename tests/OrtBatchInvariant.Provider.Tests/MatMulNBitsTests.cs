@@ -74,6 +74,37 @@ public sealed class MatMulNBitsTests(ITestOutputHelper output)
         Checks.All(op with { Inputs = [.. op.Inputs.Select(input => input is null ? null : input with { IsConstant = false })] }, output);
     }
 
+    /// <summary>
+    /// g_idx: the block whose scale and zero point an element has. Stock 1.31.1 has it for 4 bits, and leaves packed zero points out of
+    /// account beside it: the same zero points as floats are the judge.
+    /// </summary>
+    [Theory]
+    [InlineData(4, Zeros.None, true)]
+    [InlineData(4, Zeros.Packed, true)]
+    [InlineData(4, Zeros.Float, true)]
+    [InlineData(4, Zeros.Packed, false)]
+    [InlineData(8, Zeros.Packed, true)]
+    public void GroupIndex(int bits, Zeros zeros, bool isConstant)
+    {
+        const int K = 160;
+        const int Blocks = K / 32;
+        var index = new Operand("g_idx", -1, isConstant, (random, _) => Tensor.Of([K], [.. Enumerable.Range(0, K).Select(_ => random.Next(Blocks))]));
+        OpCase Indexed(Zeros kind)
+        {
+            OpCase op = Case(K, 72, bits, 4, kind, true, 32);
+            return op with { Contract = "gemm.nbits.f32.v1", Inputs = [.. op.Inputs[..4], index, .. op.Inputs[5..]], Tolerance = 4e-6 };
+        }
+
+        Checks.All(
+            Indexed(zeros) with
+            {
+                StockOutputs = bits == 4 ? 1 : 0,
+                StockForm = zeros == Zeros.Packed ? Indexed(Zeros.Float) : null,
+                ToStockForm = values => zeros == Zeros.Packed ? [.. values[..3], Unpacked(values[3], Blocks), .. values[4..]] : values,
+            },
+            output);
+    }
+
     [Theory]
     [InlineData(4, 0, Zeros.None)]
     [InlineData(4, 4, Zeros.Packed)]
@@ -129,6 +160,16 @@ public sealed class MatMulNBitsTests(ITestOutputHelper output)
             ToStockForm = inputs => isOnlyOurs ? Dequantise(inputs, k, n, blockSize) : inputs,
             ToOurForm = results => isOnlyOurs ? [results[0].Reshape(results[0].Shape[0], 1, n)] : results,
         };
+    }
+
+    /// <summary>4-bit values [n, bytes] as floats [n, <paramref name="count"/>].</summary>
+    private static Tensor Unpacked(Tensor packed, int count)
+    {
+        long n = packed.Shape[0];
+        int bytes = (int)packed.Shape[1];
+        return Tensor.Of(
+            [n, count],
+            [.. Enumerable.Range(0, (int)n * count).Select(i => (float)((packed.Bytes[(i / count * bytes) + (i % count / 2)] >> (i % count % 2 * 4)) & 15))]);
     }
 
     /// <summary>8-bit weights with float zero points as the operands of a Gemm.</summary>

@@ -15,10 +15,6 @@ public sealed class RefusalTests(ITestOutputHelper output)
     /// <summary>The case, the reason, and whether a stock CPU kernel serves it.</summary>
     private static readonly Dictionary<string, (OpCase Op, string Reason, bool StockServes)> s_refused = new()
     {
-        ["MatMulNBits, g_idx"] = (
-            s_bits with { Inputs = [.. s_bits.Inputs[..4], Constant("g_idx", Tensor.Of([64], [.. Enumerable.Range(0, 64).Select(i => i / 32)])), null] },
-            "the input g_idx is not served",
-            true),
         ["MatMulNBits, weight_prepacked"] = (With(s_bits, ("weight_prepacked", 1)), "weights that were packed ahead (weight_prepacked) are not served", false),
         ["MatMulNBits, block_size 512"] = (
             MatMulNBitsTests.Case(512, 16, 4, 0, MatMulNBitsTests.Zeros.None, false, 512), "MatMulNBits is served for block_size 16 to 256, got 512", false),
@@ -46,6 +42,14 @@ public sealed class RefusalTests(ITestOutputHelper output)
             With(AttentionTests.MultiHead([.. AttentionTests.Qkv(7), null, Given("mask", Tensor.Of([2], 3, 7))]), ("mask_filter_value", -5f)),
             "a mask_filter_value above -1000 is not served",
             true),
+        ["Attention of com.microsoft, do_rotary"] = (
+            AttentionTests.PackedQkv([], ("do_rotary", 1)),
+            "do_rotary is not served (nor by ONNX Runtime on CPUs): use RotaryEmbedding and MultiHeadAttention",
+            false),
+        ["Attention of com.microsoft, past_present_share_buffer"] = (
+            AttentionTests.PackedQkv([], ("past_present_share_buffer", 1)),
+            "a past that shares its buffer with present is not served (nor by ONNX Runtime on CPUs)",
+            false),
         ["FusedMatMul, transBatchA"] = (
             MatMulTests.Fused(Rows("a", [1, 2, 8]), Weight("b", 2, 8, 3), ("transBatchA", 1)) with { Outputs = [new("y", -1)] },
             "the attribute transBatchA is not served",

@@ -11,7 +11,8 @@
 //                   y = acc when alpha is 1 and there is no C; otherwise y = fma(beta, c, alpha*acc),
 //                   alpha*acc rounded first (beta*c is exact for beta = 1).
 //   gemm.nbits.f32  accuracy_level 0..3: w[k] = (q[k] - zero) * scale, q - zero exact, the product
-//                   rounded once; then gemm.f32 over w, then + bias.
+//                   rounded once; then gemm.f32 over w, then + bias. Zero and scale are those of the
+//                   block of k, or of block g_idx[k].
 //   gemm.nbits.s8   accuracy_level 4: per row and block, s_a = max|a|/127 and
 //                   q_a = round-to-nearest-even(a * (127/max|a|)) held to [-127, 127], all zero when
 //                   max|a| is 0, and 0 where the product is NaN (s_a then carries the NaN or Inf);
@@ -23,7 +24,8 @@
 //                   by the tree of norm.f32; y[i] = e[i] * (1 / sum), both rounded (a
 //                   division each would cost a third of the op).
 //   reduce.f32      sum and mean by the tree of norm.f32; maximum and minimum are exact.
-//   attention.f32   keys in blocks of 128 at absolute positions. Inside a block: scores by gemm.f32
+//   attention.f32   (Attention of com.microsoft: its projection is gemm.f32 with the bias as C.)
+//                   keys in blocks of 128 at absolute positions. Inside a block: scores by gemm.f32
 //                   over the head, times scale, softcap, bias; block maximum; p = exp(score - max);
 //                   P.V and P.1 by gemm.f32 over the block's keys, ascending, from +0. Blocks are
 //                   merged in ascending order: m' = max(m, mb); a = exp(m - m'); b = exp(mb - m');

@@ -17,6 +17,7 @@ struct NBitsWeights {
   const uint8_t* b = nullptr;         // [n, blocks, block_size * bits / 8]
   const float* scales = nullptr;      // [n, blocks]
   const void* zero_points = nullptr;  // by plan.zero_points
+  const int32_t* group_index = nullptr;
 };
 
 // Value `index` of packed values, low bits first.
@@ -52,7 +53,8 @@ inline void MatMulNBitsF32(const cpu::MatMulNBitsPlan& plan, const NBitsWeights&
     for (int64_t n = 0; n < plan.n; ++n) {
       float acc = 0.0f;
       for (int64_t k = 0; k < plan.k; ++k) {
-        const int64_t block = k / plan.block_size;
+        const int64_t block =
+            plan.has_group_index ? weights.group_index[k] : k / plan.block_size;
         const float q = static_cast<float>(NBitsQuantum(plan, weights, n, k));
         const float w = (q - NBitsZeroPoint(plan, weights, n, block)) *
                         weights.scales[n * plan.blocks() + block];

@@ -11,12 +11,12 @@ namespace {
 
 Status MakePlan(const NodeInfo& node, cpu::MatMulNBitsPlan* plan) {
   cpu::ZeroPoints zero_points = cpu::ZeroPoints::kDefault;
-  if (node.HasInput(3)) {
-    zero_points = node.InputType(3) == kUint8 ? cpu::ZeroPoints::kPacked : cpu::ZeroPoints::kFloat;
+  if (node.HasInput(kNBitsZeroPoints)) {
+    zero_points = node.InputType(kNBitsZeroPoints) == kUint8 ? cpu::ZeroPoints::kPacked : cpu::ZeroPoints::kFloat;
   }
   return cpu::MakeMatMulNBitsPlan(node.Int("K", 0), node.Int("N", 0), node.Int("bits", 4),
                                   node.Int("block_size", 0), node.Int("accuracy_level", 0),
-                                  zero_points, plan);
+                                  zero_points, plan, node.HasInput(kNBitsGroupIndex));
 }
 
 Status Accept(const NodeInfo& node) {
@@ -28,69 +28,65 @@ Status Accept(const NodeInfo& node) {
 class MatMulNBitsKernel final : public OpKernel {
  public:
   MatMulNBitsKernel(const NodeInfo& node, const cpu::MatMulNBitsPlan& plan) : plan_(plan) {
-    has_zero_points_ = node.HasInput(3);
-    scales_ = node.ConstantInput(2);
-    zero_points_ = node.ConstantInput(3);
+    has_zero_points_ = node.HasInput(kNBitsZeroPoints);
+    scales_ = node.ConstantInput(kNBitsScales);
+    zero_points_ = node.ConstantInput(kNBitsZeroPoints);
+    group_index_ = node.ConstantInput(kNBitsGroupIndex);
   }
 
-  // The weights take their scales and zero points along, so all three originals can go. They are
-  // offered in the order of their inputs, hence scales and zero points are still there when the
-  // weights come.
+  // The weights take their scales, zero points and group index along, so all originals can go. They
+  // are offered in the order of their inputs, hence the others are still there when the weights
+  // come.
   Status Prepack(size_t input, const Tensor& tensor, bool* packed) override {
     *packed = false;
-    if (input == 1 && scales_.present && (!has_zero_points_ || zero_points_.present)) {
-      BATCH_INVARIANT_RETURN_IF_ERROR(CheckWeights(tensor, scales_, zero_points_));
+    if (input == kNBitsB && scales_.present && (!has_zero_points_ || zero_points_.present) &&
+        (!plan_.has_group_index || group_index_.present)) {
       packed_ = AllocateWeights(cpu::PackedMatMulNBitsBytes(plan_));
-      BATCH_INVARIANT_RETURN_IF_ERROR(
-          cpu::PackMatMulNBits(PackingContext(), plan_, tensor.Data<uint8_t>(),
-                               scales_.Data<float>(), zero_points_.data, packed_.get()));
+      BATCH_INVARIANT_RETURN_IF_ERROR(Pack(PackingContext(), tensor, scales_, zero_points_,
+                                           group_index_, packed_.get()));
       scales_ = {};
       zero_points_ = {};
+      group_index_ = {};
       *packed = true;
-    } else if (input == 2 || input == 3) {
+    } else if (input > kNBitsB && input <= kNBitsGroupIndex) {
       *packed = packed_ != nullptr;
     }
     return Status::Ok();
   }
 
   Status Compute(OpContext& context) override {
-    Tensor a;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(0, &a));
-    if (a.shape.empty() || a.shape.back() != plan_.k) {
-      return Status::InvalidArgument("MatMulNBits: A is " + ShapeText(a.shape) +
-                                     ", its last dimension must be K = " + std::to_string(plan_.k));
-    }
+    MatMulNBitsOperands operands;
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        ReadMatMulNBitsOperands(context, plan_.k, plan_.n, &operands));
+    if (operands.y.Elements() == 0) return Status::Ok();
     const cpu::Context cpu = context.Cpu();
-    const void* packed = packed_.get();
-    if (packed == nullptr) {
-      BATCH_INVARIANT_RETURN_IF_ERROR(PackNow(context, cpu, &packed));
-    }
-    Tensor bias;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(5, &bias));
-    if (bias.present && bias.Elements() != plan_.n) {
-      return Status::InvalidArgument("MatMulNBits: bias is " + ShapeText(bias.shape) +
-                                     ", needed is [" + std::to_string(plan_.n) + "]");
-    }
-    std::vector<int64_t> y_shape(a.shape.begin(), a.shape.end());
-    y_shape.back() = plan_.n;
-    Tensor y;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, y_shape, &y));
-    if (y.Elements() == 0) return Status::Ok();
     cpu::MatMulNBitsArgs args;
-    args.m = a.Elements() / plan_.k;
-    args.a = a.Data<float>();
+    args.packed_b = packed_.get();
+    if (args.packed_b == nullptr) {
+      BATCH_INVARIANT_RETURN_IF_ERROR(PackNow(context, cpu, &args.packed_b));
+    }
+    args.m = operands.a.Elements() / plan_.k;
+    args.a = operands.a.Data<float>();
     args.a_row_stride = plan_.k;
-    args.packed_b = packed;
-    args.bias = bias.Data<float>();
-    args.y = y.Data<float>();
+    args.bias = operands.bias.Data<float>();
+    args.y = operands.y.Data<float>();
     args.y_row_stride = plan_.n;
     return cpu::MatMulNBits(cpu, plan_, args);
   }
 
  private:
-  Status CheckWeights(const Tensor& b, const Tensor& scales, const Tensor& zero_points) const {
+  Status Pack(const cpu::Context& cpu, const Tensor& b, const Tensor& scales,
+              const Tensor& zero_points, const Tensor& group_index, void* packed) const {
     const MatMulNBitsShape shape{plan_.k, plan_.n, plan_.bits, plan_.block_size};
-    return CheckMatMulNBitsWeights(shape, b, scales, zero_points);
+    BATCH_INVARIANT_RETURN_IF_ERROR(CheckMatMulNBitsWeights(shape, b, scales, zero_points));
+    // Models hold one index for each k, some for the padding of the last block too.
+    if (plan_.has_group_index && group_index.Elements() != plan_.k &&
+        group_index.Elements() != plan_.blocks() * plan_.block_size) {
+      return Status::InvalidArgument("MatMulNBits: g_idx is " + ShapeText(group_index.shape) +
+                                     ", needed is [" + std::to_string(plan_.k) + "]");
+    }
+    return cpu::PackMatMulNBits(cpu, plan_, b.Data<uint8_t>(), scales.Data<float>(),
+                                zero_points.data, packed, group_index.Data<int32_t>());
   }
 
   // Weights that are computed, or that ONNX Runtime was told not to pack ahead.
@@ -98,14 +94,14 @@ class MatMulNBitsKernel final : public OpKernel {
     Tensor b;
     Tensor scales;
     Tensor zero_points;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(1, &b));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(2, &scales));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(3, &zero_points));
-    BATCH_INVARIANT_RETURN_IF_ERROR(CheckWeights(b, scales, zero_points));
+    Tensor group_index;
+    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(kNBitsB, &b));
+    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(kNBitsScales, &scales));
+    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(kNBitsZeroPoints, &zero_points));
+    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(kNBitsGroupIndex, &group_index));
     void* memory = cpu.scratch.allocate(cpu.scratch.self, cpu::PackedMatMulNBitsBytes(plan_));
     if (memory == nullptr) return Status::OutOfMemory("MatMulNBits: no memory to pack the weights");
-    BATCH_INVARIANT_RETURN_IF_ERROR(cpu::PackMatMulNBits(
-        cpu, plan_, b.Data<uint8_t>(), scales.Data<float>(), zero_points.data, memory));
+    BATCH_INVARIANT_RETURN_IF_ERROR(Pack(cpu, b, scales, zero_points, group_index, memory));
     *packed = memory;
     return Status::Ok();
   }
@@ -114,6 +110,7 @@ class MatMulNBitsKernel final : public OpKernel {
   bool has_zero_points_ = false;
   Tensor scales_;
   Tensor zero_points_;
+  Tensor group_index_;
   Weights packed_;
 };
 

@@ -17,7 +17,6 @@ Status Expect(const char* what, const Tensor& tensor, std::span<const int64_t> n
 }  // namespace
 
 Status AcceptMatMulNBits(const NodeInfo& node) {
-  if (node.HasInput(4)) return Status::Unsupported("the input g_idx is not served");
   if (node.Int("weight_prepacked", 0) != 0) {
     return Status::Unsupported("weights that were packed ahead (weight_prepacked) are not served");
   }
@@ -34,6 +33,25 @@ Status CheckMatMulNBitsWeights(const MatMulNBitsShape& shape, const Tensor& b, c
   BATCH_INVARIANT_RETURN_IF_ERROR(Expect("scales", scales, per_block));
   if (!zero_points.present) return Status::Ok();
   return Expect("zero_points", zero_points, zero_points.type == kUint8 ? packed : per_block);
+}
+
+Status ReadMatMulNBitsOperands(OpContext& context, int64_t k, int64_t n,
+                               MatMulNBitsOperands* operands) {
+  const Tensor& a = operands->a;
+  const Tensor& bias = operands->bias;
+  BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(kNBitsA, &operands->a));
+  BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(kNBitsBias, &operands->bias));
+  if (a.shape.empty() || a.shape.back() != k) {
+    return Status::InvalidArgument("MatMulNBits: A is " + ShapeText(a.shape) +
+                                   ", its last dimension must be K = " + std::to_string(k));
+  }
+  if (bias.present && bias.Elements() != n) {
+    return Status::InvalidArgument("MatMulNBits: bias is " + ShapeText(bias.shape) +
+                                   ", needed is [" + std::to_string(n) + "]");
+  }
+  std::vector<int64_t> y_shape(a.shape.begin(), a.shape.end());
+  y_shape.back() = n;
+  return context.Output(0, y_shape, &operands->y);
 }
 
 }  // namespace batch_invariant::ort

@@ -13,13 +13,32 @@ struct MatMulNBitsShape {
   int64_t block_size = 0;
 };
 
-// Refuses what no device serves: g_idx and weights that were packed ahead.
+// The inputs of the op.
+enum MatMulNBitsInput : size_t {
+  kNBitsA,
+  kNBitsB,
+  kNBitsScales,
+  kNBitsZeroPoints,
+  kNBitsGroupIndex,
+  kNBitsBias,
+};
+
+// Refuses what no device serves: weights that were packed ahead.
 Status AcceptMatMulNBits(const NodeInfo& node);
 
 // kInvalidArgument names the tensor whose size contradicts the attributes. Zero points may be
 // absent, packed (uint8) or of the activations' type.
 Status CheckMatMulNBitsWeights(const MatMulNBitsShape& shape, const Tensor& b, const Tensor& scales,
                                const Tensor& zero_points);
+
+// The activations, the bias (may be absent) and the output of one call, their shapes checked.
+struct MatMulNBitsOperands {
+  Tensor a;
+  Tensor bias;
+  Tensor y;
+};
+Status ReadMatMulNBitsOperands(OpContext& context, int64_t k, int64_t n,
+                               MatMulNBitsOperands* operands);
 
 }  // namespace batch_invariant::ort
 

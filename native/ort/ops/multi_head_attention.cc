@@ -3,7 +3,7 @@
 #include <array>
 
 #include "batch_invariant/contract.h"
-#include "batch_invariant/cpu/attention.h"
+#include "ort/ops/attention_inputs.h"
 #include "ort/ops/op_table.h"
 
 namespace batch_invariant::ort {
@@ -29,22 +29,15 @@ Status Accept(const NodeInfo& node) {
   if (node.HasInput(kCacheIndirection)) {
     return Status::Unsupported("the input cache_indirection is not served");
   }
-  if (node.HasInput(kKeyPaddingMask) && node.Float("mask_filter_value", -10000.0f) > -1000.0f) {
-    return Status::Unsupported("a mask_filter_value above -1000 is not served");
-  }
+  BATCH_INVARIANT_RETURN_IF_ERROR(AcceptMaskFilterValue(node, kKeyPaddingMask));
   if (node.Int("num_heads", 0) <= 0) return Status::InvalidArgument("num_heads must be positive");
   return Status::Ok();
 }
 
-Status Wrong(const char* what, const Tensor& tensor, const char* needed) {
-  return Status::InvalidArgument(std::string("MultiHeadAttention: ") + what + " is " +
-                                 ShapeText(tensor.shape) + ", needed is " + needed);
-}
+constexpr char kName[] = "MultiHeadAttention";
 
-// [batch, tokens, heads * size], or [batch, tokens, heads, parts, size] at one part.
-cpu::HeadView ViewTokens(const float* data, int64_t tokens, int64_t heads, int64_t size,
-                         int64_t parts = 1, int64_t part = 0) {
-  return {data + part * size, tokens * heads * parts * size, parts * size, heads * parts * size};
+Status Wrong(const char* what, const Tensor& tensor, const char* needed) {
+  return WrongShape(kName, what, tensor, needed);
 }
 
 class MultiHeadAttentionKernel final : public OpKernel {
@@ -193,34 +186,9 @@ class MultiHeadAttentionKernel final : public OpKernel {
       args->key_bias = args->query_bias + hidden;
       args->value_bias = args->key_bias + hidden;
     }
-    const int64_t total = args->past_sequence + args->kv_sequence;
-    if (const Tensor& mask = in[kKeyPaddingMask]; mask.present) {
-      const auto& shape = mask.shape;
-      if (shape.size() == 1 && (shape[0] == args->batch || shape[0] == 3 * args->batch + 2)) {
-        args->key_mask = cpu::KeyMask::kLengths;
-      } else if (shape.size() == 2 && shape[0] == args->batch && shape[1] == total) {
-        args->key_mask = cpu::KeyMask::kKeys;
-      } else if (shape.size() == 3 && shape[0] == args->batch && shape[1] == args->sequence &&
-                 shape[2] == total) {
-        args->key_mask = cpu::KeyMask::kQueries;
-      } else {
-        return Wrong("key_padding_mask", mask,
-                     "[batch], [3 * batch + 2], [batch, total] or [batch, sequence, total]");
-      }
-      Point(args->mask, mask);
-    }
-    if (const Tensor& bias = in[kAttentionBias]; bias.present) {
-      const auto& shape = bias.shape;
-      if (shape.size() != 4 || (shape[0] != 1 && shape[0] != args->batch) ||
-          (shape[1] != 1 && shape[1] != args->num_heads) || shape[2] != args->sequence ||
-          shape[3] != total) {
-        return Wrong("attention_bias", bias, "[batch or 1, num_heads or 1, sequence, total]");
-      }
-      Point(args->attention_bias, bias);
-      args->bias_batch = shape[0];
-      args->bias_heads = shape[1];
-    }
-    return Status::Ok();
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        ViewKeyMask(kName, "key_padding_mask", in[kKeyPaddingMask], args));
+    return ViewAttentionBias(kName, in[kAttentionBias], args);
   }
 
   cpu::MultiHeadAttentionArgs attributes_;
@@ -235,7 +203,7 @@ Status Create(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel) {
 
 void AppendMultiHeadAttention(std::vector<OpDefinition>& ops) {
   ops.push_back({.domain = "com.microsoft",
-                 .name = "MultiHeadAttention",
+                 .name = kName,
                  .since_first = 1,
                  .since_last = 1,
                  .constraints = {{"T", {kFloat}}, {"QK", {kFloat}}, {"M", {kInt32}}},

@@ -85,7 +85,8 @@ class OnnxAttentionKernel final : public OpKernel {
     BATCH_INVARIANT_RETURN_IF_ERROR(ReadHeads("Q", in[kQuery], args.q_num_heads, &query));
     BATCH_INVARIANT_RETURN_IF_ERROR(ViewOperands(in, query, &args));
     BATCH_INVARIANT_RETURN_IF_ERROR(ViewPast(in, &args));
-    BATCH_INVARIANT_RETURN_IF_ERROR(ViewMask(in, &args));
+    const cpu::Context cpu = context.Cpu();
+    BATCH_INVARIANT_RETURN_IF_ERROR(ViewMask(cpu, in, &args));
 
     const int64_t total = args.past_sequence + args.kv_sequence;
     Heads output = query;
@@ -108,7 +109,7 @@ class OnnxAttentionKernel final : public OpKernel {
     Point(args.present_key, out[1]);
     Point(args.present_value, out[2]);
     Point(args.qk_matmul_output, out[3]);
-    return cpu::OnnxAttentionF32(context.Cpu(), args);
+    return cpu::OnnxAttentionF32(cpu, args);
   }
 
  private:
@@ -170,8 +171,22 @@ class OnnxAttentionKernel final : public OpKernel {
     return Status::Ok();
   }
 
-  // Broadcasts to [batch, q_num_heads, sequence, total]; from opset 24 on the keys may be fewer.
-  Status ViewMask(const std::array<Tensor, 7>& in, cpu::OnnxAttentionArgs* args) const {
+  // Each element `keys` times, one after the other.
+  template <typename T>
+  static Status Repeat(const cpu::Context& cpu, const Tensor& mask, int64_t keys, const T** repeated) {
+    const int64_t elements = mask.Elements();
+    auto* to = static_cast<T*>(cpu.scratch.allocate(
+        cpu.scratch.self, sizeof(T) * static_cast<size_t>(elements * keys + 1)));
+    if (to == nullptr) return Status::OutOfMemory("Attention: no memory for the mask");
+    *repeated = to;
+    for (int64_t i = 0; i < elements; ++i) to = std::fill_n(to, keys, mask.Data<T>()[i]);
+    return Status::Ok();
+  }
+
+  // Broadcasts to [batch, q_num_heads, sequence, total]. From opset 24 on the keys may be fewer,
+  // and a mask of one column is such a one; in opset 23 its column is that of every key.
+  Status ViewMask(const cpu::Context& cpu, const std::array<Tensor, 7>& in,
+                  cpu::OnnxAttentionArgs* args) const {
     const Tensor& mask = in[kMask];
     if (!mask.present) return Status::Ok();
     const int64_t total = args->past_sequence + args->kv_sequence;
@@ -183,13 +198,19 @@ class OnnxAttentionKernel final : public OpKernel {
     if ((shape[0] != 1 && shape[0] != args->batch) ||
         (shape[1] != 1 && shape[1] != args->q_num_heads) ||
         (shape[2] != 1 && shape[2] != args->sequence) ||
-        (mask_may_be_short_ ? shape[3] > total : shape[3] != total)) {
+        (mask_may_be_short_ ? shape[3] > total : shape[3] != total && shape[3] != 1)) {
       return Wrong("attn_mask", mask, "a shape that broadcasts to [batch, heads, sequence, total]");
     }
+    const bool repeat = !mask_may_be_short_ && shape[3] != total;
+    if (repeat) shape[3] = total;
     args->mask_keys = shape[3];
     args->mask_query_stride = shape[2] == 1 ? 0 : shape[3];
     args->mask_head_stride = shape[1] == 1 ? 0 : shape[2] * shape[3];
     args->mask_batch_stride = shape[0] == 1 ? 0 : shape[1] * shape[2] * shape[3];
+    if (repeat) {
+      return mask.type == kBool ? Repeat(cpu, mask, total, &args->bool_mask)
+                                : Repeat(cpu, mask, total, &args->float_mask);
+    }
     if (mask.type == kBool) {
       Point(args->bool_mask, mask);
     } else {

@@ -12,6 +12,7 @@ std::span<const OpDefinition> CpuOps() {
     AppendSoftmax(*list);
     AppendGroupQueryAttention(*list);
     AppendMultiHeadAttention(*list);
+    AppendPackedAttention(*list);
     AppendOnnxAttention(*list);
     AppendRotaryEmbedding(*list);
     AppendElementwise(*list);

@@ -15,6 +15,7 @@ void AppendNorm(std::vector<OpDefinition>& ops);         // the layer and RMS no
 void AppendSoftmax(std::vector<OpDefinition>& ops);      // Softmax, LogSoftmax
 void AppendGroupQueryAttention(std::vector<OpDefinition>& ops);
 void AppendMultiHeadAttention(std::vector<OpDefinition>& ops);
+void AppendPackedAttention(std::vector<OpDefinition>& ops);  // Attention of com.microsoft
 void AppendOnnxAttention(std::vector<OpDefinition>& ops);
 void AppendRotaryEmbedding(std::vector<OpDefinition>& ops);
 void AppendElementwise(std::vector<OpDefinition>& ops);  // Sigmoid, Tanh, Gelu ...

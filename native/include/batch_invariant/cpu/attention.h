@@ -140,11 +140,6 @@ struct GroupQueryAttentionArgs {
   float* output_qk = nullptr;      // [batch, num_heads, sequence, total_sequence_length]
 };
 
-// The present capacity that ONNX Runtime expects: the past's own when it holds the total.
-inline int64_t PresentCapacity(int64_t past_capacity, int64_t total_sequence_length) {
-  return past_capacity >= total_sequence_length ? past_capacity : total_sequence_length;
-}
-
 // kUnsupported: a quantised cache or sliding_window_cache, by name. kInvalidArgument: attributes,
 // shapes or lengths that contradict each other, a position outside the rotary caches.
 // kOutOfMemory: no scratch. Nothing is written unless the arguments are valid.

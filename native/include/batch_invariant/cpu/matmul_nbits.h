@@ -1,7 +1,7 @@
 // MatMulNBits (com.microsoft, since 1), fp32 activations: y = a * w^T + bias with weights of 2, 4
 // or 8 bits in blocks along K. Contracts gemm.nbits.f32 and gemm.nbits.s8 (contract.h).
 //
-//   w[n, k] = (q[n, k] - zero[n, k / block]) * scale[n, k / block]
+//   w[n, k] = (q[n, k] - zero[n, group(k)]) * scale[n, group(k)],  group(k) = k / block or g_idx[k]
 #ifndef BATCH_INVARIANT_CPU_MATMUL_NBITS_H_
 #define BATCH_INVARIANT_CPU_MATMUL_NBITS_H_
 
@@ -27,15 +27,18 @@ struct MatMulNBitsPlan {
   int64_t block_size = 32;
   ZeroPoints zero_points = ZeroPoints::kDefault;
   bool int8_activations = false;  // gemm.nbits.s8; otherwise gemm.nbits.f32
+  bool has_group_index = false;   // g_idx: the weights are then held as fp32
 
   int64_t blocks() const { return (k + block_size - 1) / block_size; }
   const char* contract() const;  // an id of contract.h
 };
 
 // Checks the attributes of a node. Float zero points always take gemm.nbits.f32: q - zero has no
-// exact integer then. kInvalidArgument: an attribute outside the op's definition.
+// exact integer then; so does a group index, since neighbours along k may have any scale.
+// kInvalidArgument: an attribute outside the op's definition.
 Status MakeMatMulNBitsPlan(int64_t k, int64_t n, int64_t bits, int64_t block_size,
-                           int64_t accuracy_level, ZeroPoints zero_points, MatMulNBitsPlan* plan);
+                           int64_t accuracy_level, ZeroPoints zero_points, MatMulNBitsPlan* plan,
+                           bool has_group_index = false);
 
 // Bytes of PackMatMulNBits's result; the same for every instruction set. 64-byte alignment of the
 // buffer is good for speed and does not change the result.
@@ -46,8 +49,10 @@ size_t PackedMatMulNBitsBytes(const MatMulNBitsPlan& plan);
 //   b            uint8 [n, blocks, block_size * bits / 8], low bits first
 //   scales       fp32 [n, blocks]
 //   zero_points  by plan.zero_points; null for kDefault
+//   group_index  int32 [k] of 0 to blocks - 1; null unless plan.has_group_index
 Status PackMatMulNBits(const Context& context, const MatMulNBitsPlan& plan, const uint8_t* b,
-                       const float* scales, const void* zero_points, void* packed);
+                       const float* scales, const void* zero_points, void* packed,
+                       const int32_t* group_index = nullptr);
 
 struct MatMulNBitsArgs {
   int64_t m = 0;

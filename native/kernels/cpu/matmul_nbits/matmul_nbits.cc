@@ -8,6 +8,7 @@
 #include <string>
 
 #include "batch_invariant/contract.h"
+#include "batch_invariant/cpu/matmul.h"
 #include "kernels/cpu/dispatch/kernel_table.h"
 #include "kernels/cpu/matmul/matmul_kernels.h"
 #include "kernels/cpu/matmul_nbits/matmul_nbits_kernels.h"
@@ -107,6 +108,65 @@ void PackPanel(const MatMulNBitsPlan& plan, const NBitsLayout& layout, const uin
       }
     }
   }
+}
+
+// The zero point of one column and block as fp32.
+float ZeroPointOf(const MatMulNBitsPlan& plan, const void* zero_points, int64_t column,
+                  int64_t block) {
+  if (plan.zero_points == ZeroPoints::kDefault) return static_cast<float>(1 << (plan.bits - 1));
+  if (plan.zero_points == ZeroPoints::kFloat) {
+    return static_cast<const float*>(zero_points)[column * plan.blocks() + block];
+  }
+  const int64_t row_bytes = CeilDiv(plan.blocks() * plan.bits, 8);
+  return static_cast<float>(Extract(
+      static_cast<const uint8_t*>(zero_points) + column * row_bytes, block, plan.bits));
+}
+
+// Weights with a group index, decoded into panels of MatMul.
+Status PackDecoded(const Context& context, const MatMulNBitsPlan& plan, const uint8_t* b,
+                   const float* scales, const void* zero_points, const int32_t* group_index,
+                   float* packed) {
+  for (int64_t k = 0; k < plan.k; ++k) {
+    if (group_index[k] < 0 || group_index[k] >= plan.blocks()) {
+      return Status::InvalidArgument("MatMulNBits: g_idx[" + std::to_string(k) + "] is " +
+                                     std::to_string(group_index[k]) + ", there are " +
+                                     std::to_string(plan.blocks()) + " blocks");
+    }
+  }
+  const int64_t row_bytes = plan.blocks() * plan.block_size * plan.bits / 8;
+  ParallelFor(context.parallel, CeilDiv(plan.n, kPanelColumns), [&](int64_t panel) {
+    float* to = packed + panel * kPanelColumns * plan.k;
+    for (int64_t k = 0; k < plan.k; ++k) {
+      for (int64_t j = 0; j < kPanelColumns; ++j) {
+        const int64_t column = panel * kPanelColumns + j;
+        float weight = 0.0f;
+        if (column < plan.n) {
+          const int64_t group = group_index[k];
+          const auto quantum =
+              static_cast<float>(Extract(b + column * row_bytes, k, plan.bits));
+          weight = (quantum - ZeroPointOf(plan, zero_points, column, group)) *
+                   scales[column * plan.blocks() + group];
+        }
+        to[k * kPanelColumns + j] = weight;
+      }
+    }
+  });
+  return Status::Ok();
+}
+
+// gemm.nbits.f32 over decoded weights.
+Status MultiplyDecoded(const Context& context, const MatMulNBitsPlan& plan,
+                       const MatMulNBitsArgs& args) {
+  MatMulArgs matmul;
+  matmul.m = args.m;
+  matmul.n = plan.n;
+  matmul.k = plan.k;
+  matmul.a = {args.a, args.a_row_stride, 1};
+  matmul.packed_b = static_cast<const float*>(args.packed_b);
+  if (args.bias != nullptr) matmul.c = {args.bias, 0, 1};
+  matmul.y = args.y;
+  matmul.y_row_stride = args.y_row_stride;
+  return MatMul(context, matmul);
 }
 
 // How many columns one item takes: a multiple of `unit`.
@@ -271,7 +331,8 @@ const char* MatMulNBitsPlan::contract() const {
 }
 
 Status MakeMatMulNBitsPlan(int64_t k, int64_t n, int64_t bits, int64_t block_size,
-                           int64_t accuracy_level, ZeroPoints zero_points, MatMulNBitsPlan* plan) {
+                           int64_t accuracy_level, ZeroPoints zero_points, MatMulNBitsPlan* plan,
+                           bool has_group_index) {
   if (k <= 0 || n <= 0) {
     return Status::InvalidArgument("MatMulNBits needs K and N of 1 or more, got K = " +
                                    std::to_string(k) + " and N = " + std::to_string(n));
@@ -298,16 +359,20 @@ Status MakeMatMulNBitsPlan(int64_t k, int64_t n, int64_t bits, int64_t block_siz
   plan->bits = static_cast<int>(bits);
   plan->block_size = block_size;
   plan->zero_points = zero_points;
-  plan->int8_activations = accuracy_level == 4 && zero_points != ZeroPoints::kFloat;
+  plan->has_group_index = has_group_index;
+  plan->int8_activations =
+      accuracy_level == 4 && zero_points != ZeroPoints::kFloat && !has_group_index;
   return Status::Ok();
 }
 
 size_t PackedMatMulNBitsBytes(const MatMulNBitsPlan& plan) {
+  if (plan.has_group_index) return PackedMatMulBytes(plan.k, plan.n);
   return static_cast<size_t>(CeilDiv(plan.n, kPanelColumns) * MakeLayout(plan).panel_bytes);
 }
 
 Status PackMatMulNBits(const Context& context, const MatMulNBitsPlan& plan, const uint8_t* b,
-                       const float* scales, const void* zero_points, void* packed) {
+                       const float* scales, const void* zero_points, void* packed,
+                       const int32_t* group_index) {
   if (b == nullptr || scales == nullptr || packed == nullptr) {
     return Status::InvalidArgument(
         "PackMatMulNBits needs weights, scales and a buffer, got a null pointer");
@@ -315,6 +380,14 @@ Status PackMatMulNBits(const Context& context, const MatMulNBitsPlan& plan, cons
   if ((zero_points == nullptr) != (plan.zero_points == ZeroPoints::kDefault)) {
     return Status::InvalidArgument(
         "PackMatMulNBits needs zero points exactly where the plan has them");
+  }
+  if ((group_index != nullptr) != plan.has_group_index) {
+    return Status::InvalidArgument(
+        "PackMatMulNBits needs a group index exactly where the plan has one");
+  }
+  if (plan.has_group_index) {
+    return PackDecoded(context, plan, b, scales, zero_points, group_index,
+                       static_cast<float*>(packed));
   }
   const NBitsLayout layout = MakeLayout(plan);
   ParallelFor(context.parallel, CeilDiv(plan.n, kPanelColumns), [&](int64_t panel) {
@@ -341,6 +414,7 @@ Status MatMulNBits(const Context& context, const MatMulNBitsPlan& plan,
     return Status::InvalidArgument(
         "MatMulNBits needs activations, packed weights and an output, got a null pointer");
   }
+  if (plan.has_group_index) return MultiplyDecoded(context, plan, args);
   const NBitsLayout layout = MakeLayout(plan);
   const Call call = {context, plan, args, layout, *kernels};
   if (plan.int8_activations) return MultiplyS8(call);

@@ -24,6 +24,9 @@ Status MakePlan(const NodeInfo& node, cuda::MatMulNBitsPlan* plan) {
 
 Status Accept(const NodeInfo& node) {
   BATCH_INVARIANT_RETURN_IF_ERROR(AcceptMatMulNBits(node));
+  if (node.HasInput(kNBitsGroupIndex)) {
+    return Status::Unsupported("the input g_idx is not served on CUDA");
+  }
   const ElementType zero_points = node.InputType(3);
   if (node.HasInput(3) && zero_points != kUint8 && zero_points != node.InputType(0)) {
     return Status::Unsupported("zero points of another type than the activations are not served");
@@ -58,32 +61,19 @@ class MatMulNBitsKernel final : public OpKernel {
   }
 
   Status Compute(OpContext& context) override {
-    Tensor a;
-    Tensor bias;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(0, &a));
-    if (a.shape.empty() || a.shape.back() != plan_.k) {
-      return Status::InvalidArgument("MatMulNBits: A is " + ShapeText(a.shape) +
-                                     ", its last dimension must be K = " + std::to_string(plan_.k));
-    }
+    MatMulNBitsOperands operands;
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        ReadMatMulNBitsOperands(context, plan_.k, plan_.n, &operands));
+    if (operands.y.Elements() == 0) return Status::Ok();
     const void* packed = packed_.get();
     if (packed == nullptr) BATCH_INVARIANT_RETURN_IF_ERROR(PackNow(context, &packed));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(5, &bias));
-    if (bias.present && bias.Elements() != plan_.n) {
-      return Status::InvalidArgument("MatMulNBits: bias is " + ShapeText(bias.shape) +
-                                     ", needed is [" + std::to_string(plan_.n) + "]");
-    }
-    std::vector<int64_t> y_shape(a.shape.begin(), a.shape.end());
-    y_shape.back() = plan_.n;
-    Tensor y;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, y_shape, &y));
-    if (y.Elements() == 0) return Status::Ok();
     cuda::MatMulNBitsArgs args;
-    args.m = a.Elements() / plan_.k;
-    args.a = a.data;
+    args.m = operands.a.Elements() / plan_.k;
+    args.a = operands.a.data;
     args.a_row_stride = plan_.k;
     args.packed = packed;
-    args.bias = bias.data;
-    args.y = y.data;
+    args.bias = operands.bias.data;
+    args.y = operands.y.data;
     args.y_row_stride = plan_.n;
     return cuda::MatMulNBits(plan_, args, CudaStream(context));
   }

@@ -1,5 +1,6 @@
 // GroupQueryAttention as a decoder uses it: whole prompts, chunks, single tokens, several at once,
 // batches of different lengths, shared and separate caches of any length. Always the same bytes.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -145,7 +146,7 @@ class Player {
       args.present_value = value_cache_.data();
       args.present_capacity = capacity_;
     } else {
-      args.present_capacity = PresentCapacity(args.past_capacity, total);
+      args.present_capacity = std::max(args.past_capacity, total);
       present_key = Poisoned(batch * kw * args.present_capacity);
       present_value = present_key;
       args.present_key = present_key.data();

@@ -32,13 +32,19 @@ struct Weights {
     model.scales = scales.data();
     if (plan.zero_points == ZeroPoints::kPacked) model.zero_points = packed_zeros.data();
     if (plan.zero_points == ZeroPoints::kFloat) model.zero_points = float_zeros.data();
+    if (plan.has_group_index) {
+      for (int64_t k = 0; k < plan.k; ++k) {
+        group_index.push_back(static_cast<int32_t>(random.Integer(0, blocks - 1)));
+      }
+      model.group_index = group_index.data();
+    }
     packed.assign(PackedMatMulNBitsBytes(plan), 0xab);
-    EXPECT_TRUE(
-        PackMatMulNBits(context, plan, model.b, model.scales, model.zero_points, packed.data())
-            .ok());
+    EXPECT_TRUE(PackMatMulNBits(context, plan, model.b, model.scales, model.zero_points,
+                                packed.data(), model.group_index)
+                    .ok());
   }
   double at(int64_t n, int64_t k) const {
-    const int64_t block = k / plan.block_size;
+    const int64_t block = plan.has_group_index ? group_index[k] : k / plan.block_size;
     const double zero = reference::NBitsZeroPoint(plan, model, n, block);
     return (reference::NBitsQuantum(plan, model, n, k) - zero) * scales[n * plan.blocks() + block];
   }
@@ -46,13 +52,15 @@ struct Weights {
   MatMulNBitsPlan plan;
   std::vector<uint8_t> b, packed_zeros, packed;
   std::vector<float> scales, float_zeros;
+  std::vector<int32_t> group_index;
   reference::NBitsWeights model;
 };
 
 MatMulNBitsPlan Plan(int64_t k, int64_t n, int64_t bits, int64_t block, int64_t accuracy_level,
-                     ZeroPoints zero_points) {
+                     ZeroPoints zero_points, bool has_group_index = false) {
   MatMulNBitsPlan plan;
-  const Status status = MakeMatMulNBitsPlan(k, n, bits, block, accuracy_level, zero_points, &plan);
+  const Status status = MakeMatMulNBitsPlan(k, n, bits, block, accuracy_level, zero_points, &plan,
+                                            has_group_index);
   EXPECT_TRUE(status.ok()) << status.message;
   return plan;
 }
@@ -86,7 +94,8 @@ TEST_P(MatMulNBitsTest, SameBitsAsReference) {
     const int64_t n = random.Integer(1, 150);
     const int64_t m = random.Integer(0, 2) == 0 ? 1 : random.Integer(2, 30);
     TestContext context(GetParam(), static_cast<int>(random.Integer(1, 4)));
-    const Weights weights(random, context, Plan(k, n, bits, block, level, zeros));
+    const bool group_index = random.Integer(0, 7) == 0;
+    const Weights weights(random, context, Plan(k, n, bits, block, level, zeros, group_index));
     const auto a = random.Normal(m * k);
     const auto bias = random.Normal(n);
     std::vector<float> expected = Poisoned(m * n), actual = expected;
@@ -97,7 +106,7 @@ TEST_P(MatMulNBitsTest, SameBitsAsReference) {
     ASSERT_TRUE(MatMulNBits(context, weights.plan, args).ok());
     ASSERT_TRUE(SameBits(expected, actual))
         << "bits " << bits << " block " << block << " level " << level << " zeros "
-        << static_cast<int>(zeros) << " m " << m << " n " << n << " k " << k;
+        << static_cast<int>(zeros) << " group index " << group_index << " m " << m << " n " << n << " k " << k;
   }
 }
 
@@ -173,10 +182,12 @@ TEST_P(MatMulNBitsTest, ValuesThatAreNotFinite) {
 TEST_P(MatMulNBitsTest, CloseToFloat64) {
   Random random(25);
   for (const int64_t bits : {2, 4, 8}) {
-    for (const int64_t level : {0, 4}) {
+    for (const int kind : {0, 1, 2}) {  // level 0, level 4, level 0 with a group index
+      const int64_t level = kind == 1 ? 4 : 0;
       const int64_t m = 3, n = 33, k = 500;
       TestContext context(GetParam());
-      const Weights weights(random, context, Plan(k, n, bits, 32, level, ZeroPoints::kPacked));
+      const Weights weights(random, context,
+                            Plan(k, n, bits, 32, level, ZeroPoints::kPacked, kind == 2));
       const auto a = random.Normal(m * k);
       std::vector<float> y = Poisoned(m * n);
       ASSERT_TRUE(MatMulNBits(context, weights.plan, Args(a, m, weights, y)).ok());
@@ -216,12 +227,25 @@ TEST_P(MatMulNBitsTest, RefusesWhatItCannotDo) {
   plan = Plan(32, 16, 4, 32, 4, ZeroPoints::kDefault);
   EXPECT_STREQ(plan.contract(), contract::kGemmNBitsS8);
   EXPECT_STREQ(Plan(32, 16, 4, 32, 4, ZeroPoints::kFloat).contract(), contract::kGemmNBitsF32);
+  const MatMulNBitsPlan grouped = Plan(32, 16, 4, 32, 4, ZeroPoints::kDefault, true);
+  EXPECT_STREQ(grouped.contract(), contract::kGemmNBitsF32);
   TestContext context(GetParam());
+  const std::vector<uint8_t> b(16 * 16);
+  const std::vector<float> scales(16);
+  std::vector<int32_t> group_index(32);
+  std::vector<uint8_t> packed(PackedMatMulNBitsBytes(grouped));
+  EXPECT_EQ(PackMatMulNBits(context, grouped, b.data(), scales.data(), nullptr, packed.data()).code,
+            StatusCode::kInvalidArgument);
+  group_index[31] = 1;  // there is one block
+  EXPECT_EQ(PackMatMulNBits(context, grouped, b.data(), scales.data(), nullptr, packed.data(),
+                            group_index.data())
+                .code,
+            StatusCode::kInvalidArgument);
   MatMulNBitsArgs args;
   EXPECT_TRUE(MatMulNBits(context, plan, args).ok());  // no rows
   args.m = 1;
   EXPECT_EQ(MatMulNBits(context, plan, args).code, StatusCode::kInvalidArgument);
-  AddCompared(11);
+  AddCompared(14);
 }
 
 // The comparison itself must be able to fail: dequantising by q * scale - zero * scale differs.
