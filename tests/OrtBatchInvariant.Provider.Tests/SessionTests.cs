@@ -34,11 +34,14 @@ public sealed class SessionTests(ITestOutputHelper output)
         new Comparison(comparisons.Sum(each => each.Compared), comparisons.Sum(each => each.Different)).ExpectNone(output, $"{Calls} concurrent runs");
     }
 
-    /// <summary>Two branches of an If, of which one is asked for at run time: their nodes are served and reported like all others.</summary>
+    /// <summary>Two branches of an If, of which one is asked for at run time: their nodes are served and reported like all others, also
+    /// where nodes of both have one name, or none.</summary>
     [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
-    public void NodesInSubgraphsAreServed(bool condition)
+    [InlineData(true, null)]
+    [InlineData(false, null)]
+    [InlineData(true, "product")]
+    [InlineData(false, "")]
+    public void NodesInSubgraphsAreServed(bool condition, string? nodeName)
     {
         Random random = Checks.Seeded(output);
         Tensor x = Tensor.Floats(random, 1, 5, 40);
@@ -49,7 +52,7 @@ public sealed class SessionTests(ITestOutputHelper output)
         {
             string name = i == 0 ? "then_branch" : "else_branch";
             var body = new GraphProto { Name = name };
-            body.Node.Add(Graphs.Node($"{name}/product", "MatMul", "", ["x", $"w{i}"], [$"{name}/y"]));
+            body.Node.Add(Graphs.Node(nodeName ?? $"{name}/product", "MatMul", "", ["x", $"w{i}"], [$"{name}/y"]));
             body.Output.Add(Graphs.Value($"{name}/y", x.Type));
             branch.Attribute.Add(new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Graph, G = body });
             graph.Initializer.Add(Graphs.Initializer($"w{i}", weights[i]));

@@ -191,24 +191,46 @@ bool IsInvariantByNature(const Ort::ConstNode& node) {
   return AllWholeNumbers(node);
 }
 
+std::string GraphKey(const Ort::ConstGraph& graph) {
+  const Ort::ConstNode parent = graph.GetParentNode();
+  if (static_cast<const OrtNode*>(parent) == nullptr) return {};
+  // No value hides one of an outer scope, so that what the parent computes names it. Its branches
+  // differ in their own names or outputs.
+  std::string key;
+  const auto add = [&key](const std::vector<Ort::ConstValueInfo>& values) {
+    for (const Ort::ConstValueInfo& value : values) {
+      if (static_cast<const OrtValueInfo*>(value) != nullptr) key += value.GetName();
+      key += '\n';
+    }
+  };
+  add(parent.GetOutputs());
+  key += graph.GetName() + '\n';
+  add(graph.GetOutputs());
+  return key;
+}
+
 std::string ToJson(const CoverageReport& report) {
   std::string json = "{";
   AppendJsonField(json, "provider", kProviderName, false);
   AppendJsonField(json, "device", report.device, false);
+  AppendJsonField(json, "selfTest", report.self_test, false);
   AppendJsonField(json, "instructionSet", report.instruction_set, false);
   AppendJsonString(json, "nodes");
   json += ":[";
-  for (size_t i = 0; i < report.nodes.size(); ++i) {
-    const NodeCoverage& node = report.nodes[i];
-    if (i > 0) json += ',';
-    json += '{';
-    AppendJsonField(json, "name", node.name, false);
-    AppendJsonField(json, "op", node.op, false);
-    AppendJsonField(json, "domain", node.domain, false);
-    AppendJsonField(json, "servedBy", ServedByText(node.served_by), false);
-    AppendJsonField(json, "contract", node.contract, false);
-    AppendJsonField(json, "reason", node.reason, true);
-    json += '}';
+  bool is_first = true;
+  for (const auto& [graph, nodes] : report.graphs) {
+    for (const NodeCoverage& node : nodes) {
+      if (!is_first) json += ',';
+      is_first = false;
+      json += '{';
+      AppendJsonField(json, "name", node.name, false);
+      AppendJsonField(json, "op", node.op, false);
+      AppendJsonField(json, "domain", node.domain, false);
+      AppendJsonField(json, "servedBy", ServedByText(node.served_by), false);
+      AppendJsonField(json, "contract", node.contract, false);
+      AppendJsonField(json, "reason", node.reason, true);
+      json += '}';
+    }
   }
   return json + "]}";
 }

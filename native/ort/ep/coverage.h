@@ -4,6 +4,7 @@
 #define BATCH_INVARIANT_ORT_EP_COVERAGE_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -24,9 +25,15 @@ struct NodeCoverage {
 
 struct CoverageReport {
   std::string device;
+  std::string self_test;  // of the device; empty on the CPU
   std::string instruction_set;
-  std::vector<NodeCoverage> nodes;
+  // By GraphKey; the nodes of one graph in its own order.
+  std::map<std::string, std::vector<NodeCoverage>> graphs;
 };
+
+// Tells the graphs of one session apart, however often and in whatever order partitioning looks at
+// them. Empty for the model's main graph.
+std::string GraphKey(const Ort::ConstGraph& graph);
 
 // True when every stock kernel of this node gives a row the same bytes in any batch: data movement,
 // element-wise arithmetic of correctly rounded operations, control flow, and anything on whole

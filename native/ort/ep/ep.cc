@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <set>
 
+#include "ort/ep/host_values.h"
 #include "ort/ep/kernel_registry.h"
 
 namespace batch_invariant::ort {
@@ -27,40 +27,6 @@ Status ReadNumber(const std::string& key, const std::string& value, int64_t* out
   return Status::InvalidArgument("the option " + key + " is '" + value +
                                  "', use a number from 0 on");
 }
-
-// The values that lie in host memory although the session runs on a device: shapes and what is
-// computed from them. A node that reads nothing else is cheaper there than two copies. Constants
-// are wherever they are needed.
-class HostValues {
- public:
-  bool BelongsOnHost(const Ort::ConstNode& node) const {
-    bool any = false;
-    for (const Ort::ConstValueInfo& input : node.GetInputs()) {
-      if (static_cast<const OrtValueInfo*>(input) == nullptr || input.IsConstantInitializer()) {
-        continue;
-      }
-      if (names_.count(input.GetName()) == 0) return false;
-      any = true;
-    }
-    return any;
-  }
-
-  void AddOutput(const Ort::ConstNode& node, int index) {
-    const auto outputs = node.GetOutputs();
-    if (static_cast<size_t>(index) < outputs.size()) Add(outputs[static_cast<size_t>(index)]);
-  }
-
-  void AddOutputs(const Ort::ConstNode& node) {
-    for (const Ort::ConstValueInfo& output : node.GetOutputs()) Add(output);
-  }
-
- private:
-  void Add(const Ort::ConstValueInfo& value) {
-    if (static_cast<const OrtValueInfo*>(value) != nullptr) names_.insert(value.GetName());
-  }
-
-  std::set<std::string> names_;
-};
 
 std::string Describe(const NodeCoverage& node) {
   const std::string domain = node.domain.empty() ? "" : node.domain + ".";
@@ -103,6 +69,7 @@ BatchInvariantEp::BatchInvariantEp(std::span<const OpDefinition> ops,
       device_(std::move(device)) {
   ort_version_supported = kOrtApiVersion;
   report_.device = device_ == nullptr ? "cpu" : device_->Describe();
+  if (device_ != nullptr) report_.self_test = device_->SelfTest();
   report_.instruction_set = cpu::Name(options_.instruction_set);
 
   OrtEp::GetName = [](const OrtEp*) noexcept -> const char* { return kProviderName; };
@@ -177,6 +144,7 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
   const OrtNode* first_varying = nullptr;
   const std::lock_guard lock(mutex_);
   HostValues host_values;
+  std::vector<NodeCoverage> nodes;
   for (const Ort::ConstNode& node : graph.GetNodes()) {
     NodeCoverage coverage{
         node.GetName(), node.GetOperatorType(), node.GetDomain(), ServedBy::kStockVarying, "", ""};
@@ -216,17 +184,9 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
     if (coverage.served_by == ServedBy::kStockVarying && first_varying == nullptr) {
       first_varying = node;
     }
-    // Partitioning looks at a graph again after it has changed a layout: one entry a node.
-    const auto same =
-        std::find_if(report_.nodes.begin(), report_.nodes.end(), [&](const NodeCoverage& other) {
-          return other.name == coverage.name && other.op == coverage.op && !coverage.name.empty();
-        });
-    if (same != report_.nodes.end()) {
-      *same = std::move(coverage);
-    } else {
-      report_.nodes.push_back(std::move(coverage));
-    }
+    nodes.push_back(std::move(coverage));
   }
+  report_.graphs[GraphKey(graph)] = std::move(nodes);
   if (!options_.report_id.empty()) StoreReport(options_.report_id, report_);
   if (options_.strict && first_varying != nullptr) {
     // An error returned here would only be logged and everything would run on stock kernels. A node
@@ -243,10 +203,12 @@ Status BatchInvariantEp::Compile() {
   const std::lock_guard lock(mutex_);
   const NodeCoverage* first = nullptr;
   int64_t others = -1;
-  for (const NodeCoverage& node : report_.nodes) {
-    if (node.served_by != ServedBy::kStockVarying) continue;
-    if (first == nullptr) first = &node;
-    ++others;
+  for (const auto& [graph, nodes] : report_.graphs) {
+    for (const NodeCoverage& node : nodes) {
+      if (node.served_by != ServedBy::kStockVarying) continue;
+      if (first == nullptr) first = &node;
+      ++others;
+    }
   }
   if (first == nullptr) {
     return Status::Unsupported("this provider compiles no nodes");
