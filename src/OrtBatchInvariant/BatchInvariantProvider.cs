@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
 using OrtBatchInvariant.Internal;
@@ -123,23 +124,22 @@ public static class BatchInvariantProvider
         }
     }
 
-    /// <summary>The device to run on: the CPU, or the GPU that <see cref="BatchInvariantOptions.DeviceId"/> counts to.</summary>
+    /// <summary>The device to run on: the CPU, or the GPU that CUDA counts as <see cref="BatchInvariantOptions.DeviceId"/>.</summary>
     internal static OrtEpDevice FindDevice(OrtEnv environment, int? deviceId)
     {
         OrtHardwareDeviceType type = deviceId is null ? OrtHardwareDeviceType.CPU : OrtHardwareDeviceType.GPU;
         OrtEpDevice[] devices = [.. Devices(environment).Where(device => device.HardwareDevice.Type == type)];
-        if (deviceId.GetValueOrDefault() < devices.Length)
-        {
-            return devices[deviceId.GetValueOrDefault()];
-        }
-
-        throw new BatchInvariantException(deviceId is null
+        return devices.FirstOrDefault(device => deviceId is null || CudaDeviceIdOf(device) == deviceId) ?? throw new BatchInvariantException(deviceId is null
             ? "The batch-invariant provider offers no CPU device on this machine."
             : $"{nameof(BatchInvariantOptions.DeviceId)} is {deviceId}, but the batch-invariant provider sees {devices.Length} GPUs here: use null for the CPU.");
     }
 
     private static IEnumerable<OrtEpDevice> Devices(OrtEnv environment) =>
         environment.GetEpDevices().Where(device => device.EpName == Name);
+
+    // ONNX Runtime lists GPUs in an order of its own; the library says which one each is.
+    private static int? CudaDeviceIdOf(OrtEpDevice device) =>
+        device.EpMetadata.Entries.TryGetValue("cuda_device_id", out string? id) ? int.Parse(id, CultureInfo.InvariantCulture) : null;
 
     private static string? LibraryPathOf(OrtEpDevice device) => device.EpMetadata.Entries.GetValueOrDefault("library_path");
 }

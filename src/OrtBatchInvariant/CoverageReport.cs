@@ -7,10 +7,11 @@ namespace OrtBatchInvariant;
 /// <summary>Which kernel serves each node of a session, and whether its result can depend on the batch.</summary>
 public sealed class CoverageReport
 {
-    private CoverageReport(string provider, string device, string instructionSet, IReadOnlyList<CoverageNode> nodes)
+    private CoverageReport(string provider, string device, string selfTest, string instructionSet, IReadOnlyList<CoverageNode> nodes)
     {
         Provider = provider;
         Device = device;
+        SelfTest = selfTest;
         InstructionSet = instructionSet;
         Nodes = nodes;
         VaryingNodes = [.. nodes.Where(node => node.ServedBy == ServedBy.StockVarying)];
@@ -19,8 +20,12 @@ public sealed class CoverageReport
     /// <summary>The name of the execution provider.</summary>
     public string Provider { get; }
 
-    /// <summary>The kind of device: <c>cpu</c> or <c>cuda</c>.</summary>
+    /// <summary>The device: <c>cpu</c>, or <c>cuda:0</c> and the GPU's name.</summary>
     public string Device { get; }
+
+    /// <summary>What the process compared on a GPU before it took it: numbers of comparisons and results, and the time. Empty on the
+    /// CPU.</summary>
+    public string SelfTest { get; }
 
     /// <summary>The instruction set of the kernels, for example <c>avx2</c>.</summary>
     public string InstructionSet { get; }
@@ -69,7 +74,7 @@ public sealed class CoverageReport
             CoverageReportJson? report = JsonSerializer.Deserialize(json, CoverageReportJsonContext.Default.CoverageReportJson);
             if (report is { Provider: { } provider, Device: { } device, InstructionSet: { } instructionSet, Nodes: { } nodes })
             {
-                return new CoverageReport(provider, device, instructionSet, nodes);
+                return new CoverageReport(provider, device, report.SelfTest, instructionSet, nodes);
             }
         }
         catch (JsonException exception)

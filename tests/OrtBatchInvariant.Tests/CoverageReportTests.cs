@@ -15,6 +15,7 @@ public sealed class CoverageReportTests
         Assert.Equal("BatchInvariantExecutionProvider", report.Provider);
         Assert.Equal("cpu", report.Device);
         Assert.Equal("avx2", report.InstructionSet);
+        Assert.Empty(report.SelfTest);
         Assert.Equal(
             [
                 new CoverageNode("q", "MatMul", "", ServedBy.BatchInvariant, "gemm.f32.v1", ""),
@@ -27,6 +28,11 @@ public sealed class CoverageReportTests
             "3 nodes on cpu (avx2): 1 by BatchInvariantExecutionProvider, 1 by stock kernels that do not vary, 1 by stock kernels that can vary",
             report.ToString());
     }
+
+    [Fact]
+    public void SelfTestOfADeviceIsRead() => Assert.Equal(
+        "212 comparisons",
+        CoverageReport.Parse("""{"provider":"p","device":"cuda:0 GPU","selfTest":"212 comparisons","instructionSet":"avx2","nodes":[]}""").SelfTest);
 
     [Fact]
     public void SummaryCountsEqualNodesInOrder() =>

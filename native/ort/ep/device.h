@@ -26,8 +26,9 @@ class DeviceSession {
   virtual ~DeviceSession() = default;
 
   virtual DeviceServices* services() = 0;
-  virtual const OrtMemoryInfo* memory_info() const = 0;
   virtual std::string Describe() const = 0;
+  // What the process compared on this device before it took it; empty if there is nothing to say.
+  virtual std::string SelfTest() const = 0;
 
   // Memory of this session alone, for what ONNX Runtime allocates while it runs.
   virtual Status CreateAllocator(const OrtMemoryInfo* info, OrtAllocator** allocator) = 0;
@@ -47,7 +48,6 @@ class DeviceBackend {
  public:
   virtual ~DeviceBackend() = default;
 
-  virtual const char* name() const = 0;  // what the option `device` calls it
   virtual std::span<const OpDefinition> ops() const = 0;
 
   // Creates a provider device for `hardware`; leaves `ep_device` null when it is none of ours.

@@ -97,7 +97,7 @@ public sealed class DecoderModel : IDisposable
                 EnableCudaGraph = options.EnableCudaGraph,
                 Strict = options.Strict,
             });
-            device = options.DeviceId is { } gpu ? BatchInvariantDevice(gpu) : null;
+            device = options.DeviceId is { } gpu ? BatchInvariantProvider.FindDevice(OrtEnv.Instance(), gpu) : null;
         }
 
         if (options.DeviceId is { } deviceId && (options.Kernels == KernelSet.Stock || options.BesideStockCuda))
@@ -115,8 +115,4 @@ public sealed class DecoderModel : IDisposable
 
         return device;
     }
-
-    private static OrtEpDevice BatchInvariantDevice(int gpu) => OrtEnv.Instance().GetEpDevices()
-        .Where(device => device.EpName == BatchInvariantProvider.Name && device.HardwareDevice.Type == OrtHardwareDeviceType.GPU)
-        .ElementAt(gpu);
 }

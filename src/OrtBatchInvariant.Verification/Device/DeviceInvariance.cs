@@ -6,6 +6,8 @@ namespace OrtBatchInvariant.Verification.Device;
 /// </summary>
 public sealed class DeviceInvariance
 {
+    private const int Threads = 4;
+
     private readonly DecoderModel _model;
     private readonly DeviceInvarianceOptions _options;
     private readonly int[] _text;
@@ -67,7 +69,11 @@ public sealed class DeviceInvariance
         }
 
         yield return () => Axis("repeated runs", "the same batch over and over", Repeats());
-        yield return Concurrent;
+        yield return () => Concurrent("several threads", $"{Threads} batches at once in one session", _ => _model);
+        if (graphModel is not null && _model.Options.Kernels == Hosting.KernelSet.BatchInvariant)
+        {
+            yield return () => Sessions(graphModel);
+        }
     }
 
     private IEnumerable<BatchPlan> BatchSizes()
@@ -190,9 +196,28 @@ public sealed class DeviceInvariance
         return new DeviceAxisResult(name, values, runs, counter.Compared, counter.Different, null);
     }
 
-    private DeviceAxisResult Concurrent()
+    // Copies must neither disturb the capture of a graph nor be disturbed by it.
+    private DeviceAxisResult Sessions(DecoderModel graphModel)
     {
-        const int Threads = 4;
+        using DecoderModel second = DecoderModel.Open(_model.Folder, _model.Options);
+        using DecoderModel secondWithGraphs = DecoderModel.Open(_model.Folder, graphModel.Options);
+        DecoderModel[] models = [_model, graphModel, second, secondWithGraphs];
+        var copies = new RepeatedCopies(_model.Memory);
+        DeviceAxisResult result;
+        try
+        {
+            result = Concurrent("several sessions", "4 sessions at once, two of them with CUDA graphs, beside copies to the device and back", thread => models[thread]);
+        }
+        finally
+        {
+            copies.Stop();
+        }
+
+        return copies.Count > 0 ? result : throw new VerificationException("No tensor was copied beside the sessions, so nothing was tested.");
+    }
+
+    private DeviceAxisResult Concurrent(string name, string values, Func<int, DecoderModel> modelOf)
+    {
         LogitsReference[] counters = [.. Enumerable.Range(0, Threads).Select(_ => _reference.Restart())];
         int runs = _options.IsQuick ? 2 : 6;
         Exception?[] errors = new Exception?[Threads];
@@ -204,7 +229,12 @@ public sealed class DeviceInvariance
                 {
                     for (int run = 0; run < runs; run++)
                     {
-                        Run(new BatchPlan(1 + (3 * thread), Prompt, Singles) { HoldsText = row => row == thread, Seed = 900 + thread }, _model, counters[thread]);
+                        DecoderModel model = modelOf(thread);
+                        var plan = new BatchPlan(1 + (3 * thread), Prompt, Singles)
+                        {
+                            HoldsText = row => row == thread, Seed = 900 + thread, FixedSteps = model.Options.EnableCudaGraph,
+                        };
+                        Run(plan, model, counters[thread]);
                     }
                 }
                 catch (Exception exception)
@@ -225,11 +255,11 @@ public sealed class DeviceInvariance
 
         if (errors.OfType<Exception>().FirstOrDefault() is { } error)
         {
-            throw new VerificationException($"A run beside others in the same session failed: {DecoderModel.OneLine(error)}", error);
+            throw new VerificationException($"A run beside others failed ({name}): {DecoderModel.OneLine(error)}", error);
         }
 
         return new DeviceAxisResult(
-            "several threads", $"{Threads} batches at once in one session", runs * Threads, counters.Sum(counter => counter.Compared), counters.Sum(counter => counter.Different), null);
+            name, values, runs * Threads, counters.Sum(counter => counter.Compared), counters.Sum(counter => counter.Different), null);
     }
 
     private void Run(BatchPlan plan, DecoderModel model, LogitsReference counter)

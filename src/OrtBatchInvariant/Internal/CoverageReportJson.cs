@@ -3,7 +3,8 @@ using System.Text.Json.Serialization;
 namespace OrtBatchInvariant.Internal;
 
 /// <summary>The JSON form of a coverage report, as the native library writes it.</summary>
-internal sealed record CoverageReportJson(string Provider, string Device, string InstructionSet, IReadOnlyList<CoverageNode> Nodes);
+internal sealed record CoverageReportJson(
+    string Provider, string Device, string InstructionSet, IReadOnlyList<CoverageNode> Nodes, string SelfTest = "");
 
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,

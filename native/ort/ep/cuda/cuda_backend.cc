@@ -6,6 +6,7 @@
 #include "ort/ep/cuda/cuda_data_transfer.h"
 #include "ort/ep/cuda/cuda_error.h"
 #include "ort/ep/cuda/cuda_session.h"
+#include "ort/ep/cuda/start_up_test.h"
 #include "ort/ep/device.h"
 
 namespace batch_invariant::ort {
@@ -13,12 +14,12 @@ namespace {
 
 constexpr uint32_t kNvidia = 0x10DE;
 constexpr int kOldestComputeCapability = 80;
+constexpr const char* kDeviceIdKey = "cuda_device_id";  // of a provider device's metadata
 
 class CudaBackend final : public DeviceBackend {
  public:
   explicit CudaBackend(int device_count) : device_count_(device_count) {}
 
-  const char* name() const override { return "cuda"; }
   std::span<const OpDefinition> ops() const override { return CudaOps(); }
 
   Status Offer(OrtEpFactory* factory, const OrtHardwareDevice* hardware,
@@ -36,11 +37,9 @@ class CudaBackend final : public DeviceBackend {
         (void)cudaGetLastError();
         return Status::Ok();
       }
-      const int capability = properties.major * 10 + properties.minor;
-      if (capability < kOldestComputeCapability) return Status::Ok();
+      if (properties.major * 10 + properties.minor < kOldestComputeCapability) return Status::Ok();
       CudaDevice added;
       added.ordinal = ordinal;
-      added.compute_capability = capability;
       added.name = properties.name;
       added.hardware = hardware;
       // Alignment 0, vendor and names as ONNX Runtime's own CUDA provider has them: the same
@@ -54,9 +53,12 @@ class CudaBackend final : public DeviceBackend {
       devices_.push_back(std::move(added));
       device = &devices_.back();
     }
+    // ONNX Runtime lists GPUs in an order of its own.
+    Ort::KeyValuePairs metadata;
+    metadata.Add(kDeviceIdKey, std::to_string(device->ordinal).c_str());
     const OrtEpApi& ep_api = Ort::GetEpApi();
     BATCH_INVARIANT_RETURN_IF_ERROR(
-        FromOrtStatus(ep_api.CreateEpDevice(factory, hardware, nullptr, nullptr, ep_device)));
+        FromOrtStatus(ep_api.CreateEpDevice(factory, hardware, metadata, nullptr, ep_device)));
     BATCH_INVARIANT_RETURN_IF_ERROR(
         FromOrtStatus(ep_api.EpDevice_AddAllocatorInfo(*ep_device, device->memory)));
     return FromOrtStatus(ep_api.EpDevice_AddAllocatorInfo(*ep_device, device->pinned));
@@ -94,7 +96,9 @@ class CudaBackend final : public DeviceBackend {
     for (const OrtHardwareDevice* each : hardware) {
       const CudaDevice* device = Find(each);
       if (options.device_id < 0 || device->ordinal == options.device_id) {
-        return CudaSession::Create(*device, options, session);
+        std::string self_test;
+        BATCH_INVARIANT_RETURN_IF_ERROR(start_up_test_.Require(device->ordinal, &self_test));
+        return CudaSession::Create(*device, options, std::move(self_test), session);
       }
     }
     return Status::InvalidArgument("the option device_id is " + std::to_string(options.device_id) +
@@ -126,6 +130,7 @@ class CudaBackend final : public DeviceBackend {
 
   const int device_count_;
   std::list<CudaDevice> devices_;  // addresses are kept by sessions
+  StartUpTest start_up_test_;
 };
 
 }  // namespace

@@ -22,13 +22,20 @@ int GraphId(const OrtRunOptions* options) {
 }  // namespace
 
 Status CudaSession::Create(const CudaDevice& device, const EpOptions& options,
-                           std::unique_ptr<DeviceSession>* session) {
+                           std::string self_test, std::unique_ptr<DeviceSession>* session) {
   const ScopedDevice current(device.ordinal);
-  std::unique_ptr<CudaSession> made(new CudaSession(device, options.enable_cuda_graph));
+  std::unique_ptr<CudaSession> made(
+      new CudaSession(device, options.enable_cuda_graph, std::move(self_test)));
   // A blocking stream: a copy on the default stream waits for it, which orders the copies of
   // inputs and outputs that ONNX Runtime makes without naming a stream.
   BATCH_INVARIANT_RETURN_IF_ERROR(
       CudaStatus(cudaStreamCreate(&made->stream_), "creating a stream"));
+  if (made->capture_) {
+    // Not a blocking one: a copy on the default stream, from any thread, would end its capture.
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        CudaStatus(cudaStreamCreateWithFlags(&made->capture_stream_, cudaStreamNonBlocking),
+                   "creating a stream"));
+  }
   made->pool_ = std::make_shared<DevicePool>(device.ordinal, MemoryKind::kDevice);
   *session = std::move(made);
   return Status::Ok();
@@ -40,6 +47,7 @@ CudaSession::~CudaSession() {
   for (auto& [id, graph] : graphs_) {
     if (graph.executable != nullptr) (void)cudaGraphExecDestroy(graph.executable);
   }
+  if (capture_stream_ != nullptr) (void)cudaStreamDestroy(capture_stream_);
   (void)cudaStreamDestroy(stream_);
 }
 
@@ -116,14 +124,14 @@ Status CudaSession::BeginCapture() {
   // Addresses inside a graph must stay valid from now on.
   pool_->set_may_trim(false);
   // Relaxed: a kernel that asks the pool for more memory may reach cudaMalloc.
-  return CudaStatus(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed),
+  return CudaStatus(cudaStreamBeginCapture(capture_stream_, cudaStreamCaptureModeRelaxed),
                     "starting to capture a graph");
 }
 
 Status CudaSession::EndCapture(Graph& graph) {
   cudaGraph_t captured = nullptr;
   BATCH_INVARIANT_RETURN_IF_ERROR(
-      CudaStatus(cudaStreamEndCapture(stream_, &captured), "capturing a graph"));
+      CudaStatus(cudaStreamEndCapture(capture_stream_, &captured), "capturing a graph"));
   const cudaError_t error = cudaGraphInstantiate(&graph.executable, captured, 0);
   (void)cudaGraphDestroy(captured);
   BATCH_INVARIANT_RETURN_IF_ERROR(CudaStatus(error, "instantiating a graph"));
@@ -141,7 +149,8 @@ Status CudaSession::Workspace(void* stream, size_t bytes, void** memory) {
   *memory = nullptr;
   if (bytes == 0) return Status::Ok();
   const std::lock_guard lock(workspace_mutex_);
-  StreamWorkspace& workspace = workspaces_[stream];
+  // What is captured is replayed on the session's own stream.
+  StreamWorkspace& workspace = workspaces_[stream == capture_stream_ ? stream_ : stream];
   if (workspace.bytes < bytes) {
     const size_t grown = std::max({bytes, 2 * workspace.bytes, kSmallestWorkspace});
     void* larger = pool_->Allocate(grown);

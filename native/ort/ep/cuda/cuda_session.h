@@ -18,7 +18,6 @@ namespace batch_invariant::ort {
 // One GPU as ONNX Runtime knows it.
 struct CudaDevice {
   int ordinal = 0;
-  int compute_capability = 0;  // 80, 90 ...
   std::string name;
   const OrtHardwareDevice* hardware = nullptr;
   Ort::MemoryInfo memory{nullptr};
@@ -27,13 +26,13 @@ struct CudaDevice {
 
 class CudaSession final : public DeviceSession, private DeviceServices {
  public:
-  static Status Create(const CudaDevice& device, const EpOptions& options,
+  static Status Create(const CudaDevice& device, const EpOptions& options, std::string self_test,
                        std::unique_ptr<DeviceSession>* session);
   ~CudaSession() override;
 
   DeviceServices* services() override { return this; }
-  const OrtMemoryInfo* memory_info() const override { return device_.memory; }
   std::string Describe() const override;
+  std::string SelfTest() const override { return self_test_; }
   Status CreateAllocator(const OrtMemoryInfo* info, OrtAllocator** allocator) override;
   Status OnRunStart(const OrtRunOptions* options) override;
   Status OnRunEnd(const OrtRunOptions* options, bool sync) override;
@@ -53,9 +52,11 @@ class CudaSession final : public DeviceSession, private DeviceServices {
     std::vector<void*> outgrown;  // may still be in use on the stream
   };
 
-  CudaSession(const CudaDevice& device, bool capture) : device_(device), capture_(capture) {}
+  CudaSession(const CudaDevice& device, bool capture, std::string self_test)
+      : device_(device), self_test_(std::move(self_test)), capture_(capture) {}
 
-  void* Stream() override { return stream_; }
+  // Only the thread of the one run at a time asks, and only it begins and ends a capture.
+  void* Stream() override { return capturing_ == kNotCapturing ? stream_ : capture_stream_; }
   Status Synchronize() override { return Sync(); }
   Status Copy(void* to, const void* from, size_t bytes) override;
   Status Workspace(void* stream, size_t bytes, void** memory) override;
@@ -66,8 +67,10 @@ class CudaSession final : public DeviceSession, private DeviceServices {
   Status EndCapture(Graph& graph);
 
   const CudaDevice& device_;
+  const std::string self_test_;
   const bool capture_;
   cudaStream_t stream_ = nullptr;
+  cudaStream_t capture_stream_ = nullptr;  // records graphs; nothing runs on it
   std::shared_ptr<DevicePool> pool_;
   std::mutex workspace_mutex_;
   std::map<void*, StreamWorkspace> workspaces_;

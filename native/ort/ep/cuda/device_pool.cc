@@ -38,7 +38,7 @@ void* DevicePool::Allocate(size_t bytes) {
     const ScopedDevice current(ordinal_);
     memory = AllocateFromDriver(size);
     if (memory == nullptr && may_trim_) {
-      TrimLocked();
+      Trim();
       memory = AllocateFromDriver(size);
     }
     if (memory == nullptr) return nullptr;
@@ -66,12 +66,6 @@ DevicePool::Statistics DevicePool::statistics() const {
   return statistics_;
 }
 
-void DevicePool::Trim() {
-  const std::lock_guard lock(mutex_);
-  const ScopedDevice current(ordinal_);
-  if (may_trim_) TrimLocked();
-}
-
 void* DevicePool::AllocateFromDriver(size_t bytes) {
   void* memory = nullptr;
   const cudaError_t error = kind_ == MemoryKind::kDevice
@@ -86,7 +80,7 @@ void DevicePool::FreeToDriver(void* memory) {
   (void)(kind_ == MemoryKind::kDevice ? cudaFree(memory) : cudaFreeHost(memory));
 }
 
-void DevicePool::TrimLocked() {
+void DevicePool::Trim() {
   for (auto& [size, blocks] : unused_) {
     for (void* memory : blocks) {
       FreeToDriver(memory);

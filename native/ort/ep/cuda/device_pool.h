@@ -37,16 +37,14 @@ class DevicePool {
   };
   Statistics statistics() const;
 
-  // Gives every unused block back to the driver, which waits for the device.
-  void Trim();
-
   // While graphs are captured their blocks stay where they are.
   void set_may_trim(bool may_trim) { may_trim_ = may_trim; }
 
  private:
   void* AllocateFromDriver(size_t bytes);
   void FreeToDriver(void* memory);
-  void TrimLocked();
+  // Gives every unused block back to the driver, which waits for the device. Under mutex_.
+  void Trim();
 
   const int ordinal_;
   const MemoryKind kind_;

@@ -48,18 +48,30 @@ class PackedRightSide {
   std::vector<int64_t> shape_;
 };
 
-class MatMulKernel final : public OpKernel {
+// What the products have in common: attributes, and a constant right side that is packed once.
+class ProductKernel : public OpKernel {
  public:
-  explicit MatMulKernel(const NodeInfo& node)
+  Status Prepack(size_t input, const Tensor& tensor, bool* packed) final {
+    *packed = false;
+    return input == 1 ? right_.Pack(device(), tensor, packed) : Status::Ok();
+  }
+
+ protected:
+  explicit ProductKernel(const NodeInfo& node)
       : transpose_a_(node.Int("transA", 0) != 0),
         transpose_b_(node.Int("transB", 0) != 0),
         alpha_(node.Float("alpha", 1.0f)),
         right_(transpose_b_) {}
 
-  Status Prepack(size_t input, const Tensor& tensor, bool* packed) override {
-    *packed = false;
-    return input == 1 ? right_.Pack(device(), tensor, packed) : Status::Ok();
-  }
+  const bool transpose_a_;
+  const bool transpose_b_;
+  const float alpha_;
+  PackedRightSide right_;
+};
+
+class MatMulKernel final : public ProductKernel {
+ public:
+  explicit MatMulKernel(const NodeInfo& node) : ProductKernel(node) {}
 
   Status Compute(OpContext& context) override {
     Tensor a;
@@ -126,26 +138,12 @@ class MatMulKernel final : public OpKernel {
   static const void* Advance(const void* data, int64_t elements, size_t element_bytes) {
     return static_cast<const std::byte*>(data) + elements * static_cast<int64_t>(element_bytes);
   }
-
-  const bool transpose_a_;
-  const bool transpose_b_;
-  const float alpha_;
-  PackedRightSide right_;
 };
 
-class GemmKernel final : public OpKernel {
+class GemmKernel final : public ProductKernel {
  public:
   explicit GemmKernel(const NodeInfo& node)
-      : transpose_a_(node.Int("transA", 0) != 0),
-        transpose_b_(node.Int("transB", 0) != 0),
-        alpha_(node.Float("alpha", 1.0f)),
-        beta_(node.Float("beta", 1.0f)),
-        right_(transpose_b_) {}
-
-  Status Prepack(size_t input, const Tensor& tensor, bool* packed) override {
-    *packed = false;
-    return input == 1 ? right_.Pack(device(), tensor, packed) : Status::Ok();
-  }
+      : ProductKernel(node), beta_(node.Float("beta", 1.0f)) {}
 
   Status Compute(OpContext& context) override {
     Tensor a;
@@ -178,11 +176,7 @@ class GemmKernel final : public OpKernel {
   }
 
  private:
-  const bool transpose_a_;
-  const bool transpose_b_;
-  const float alpha_;
   const float beta_;
-  PackedRightSide right_;
 };
 
 template <typename Kernel>
