@@ -31,6 +31,12 @@ internal static class ExportCommand
             DefaultValueFactory = _ => 32,
         };
         var asymmetric = new Option<bool>("--asymmetric") { Description = "int4, int8: give each block a zero point of its own." };
+        var contextLength = new Option<int?>("--context-length")
+        {
+            Description = "Longest sequence in tokens (default: the model's own). Phi-3's long-context models use their short rope factors "
+                + "up to the original context length, their long ones beyond, whatever the length of a sequence.",
+            HelpName = "N",
+        };
         var random = new Option<bool>("--random") { Description = "Make a model of a known shape with random weights; it has no tokenizer." };
         var like = new Option<string?>("--like")
         {
@@ -38,9 +44,11 @@ internal static class ExportCommand
             HelpName = "NAME",
         };
         var force = new Option<bool>("--force") { Description = "Replace the output folder if it exists." };
-        var command = new Command("export", "Export a Llama, Mistral, Qwen2 or Qwen3 checkpoint to the folder layout of ONNX Runtime GenAI.")
+        var command = new Command(
+            "export",
+            "Export a Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Phi-3, Gemma 2, Gemma 3, SmolLM3 or OLMo 2 checkpoint to the folder layout of ONNX Runtime GenAI.")
         {
-            paths, precision, accuracyLevel, blockSize, asymmetric, random, like, force,
+            paths, precision, accuracyLevel, blockSize, asymmetric, contextLength, random, like, force,
         };
         command.Validators.Add(result =>
         {
@@ -70,6 +78,7 @@ internal static class ExportCommand
                 AccuracyLevel = parsed.GetValue(accuracyLevel),
                 BlockSize = parsed.GetValue(blockSize),
                 IsSymmetric = !parsed.GetValue(asymmetric),
+                ContextLength = parsed.GetValue(contextLength),
                 Overwrite = parsed.GetValue(force),
             },
             cancellation)));

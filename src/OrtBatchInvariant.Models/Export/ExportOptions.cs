@@ -54,6 +54,13 @@ public sealed record ExportOptions
     /// <summary>On CUDA, whether quantised models compute in bf16 rather than fp16.</summary>
     public bool UseBf16Activations { get; init; }
 
+    /// <summary>
+    /// Longest sequence, in tokens; null takes the model's own. A shorter one makes smaller rotary caches. With rope scaling of
+    /// type longrope (Phi-3) it settles which factors serve all sequences: the short ones up to the original context length, the
+    /// long ones beyond.
+    /// </summary>
+    public int? ContextLength { get; init; }
+
     /// <summary>Whether a non-empty output folder is replaced; otherwise it is refused.</summary>
     public bool Overwrite { get; init; }
 

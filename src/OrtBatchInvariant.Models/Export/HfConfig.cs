@@ -6,7 +6,12 @@ namespace OrtBatchInvariant.Models.Export;
 /// </summary>
 public sealed record HfConfig
 {
-    /// <summary>Model class: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM or Qwen3ForCausalLM.</summary>
+    internal const int MaxLayers = 1 << 12;
+
+    /// <summary>
+    /// Model class: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Phi3ForCausalLM, Gemma2ForCausalLM,
+    /// Gemma3ForCausalLM, SmolLM3ForCausalLM or Olmo2ForCausalLM.
+    /// </summary>
     public required string Architecture { get; init; }
 
     /// <summary>Width of the residual stream.</summary>
@@ -36,11 +41,26 @@ public sealed record HfConfig
     /// <summary>Added to the mean square in every norm.</summary>
     public double RmsNormEpsilon { get; init; } = 1e-6;
 
-    /// <summary>Base of the rotary frequencies.</summary>
-    public double RopeTheta { get; init; } = 10000;
+    /// <summary>Rotary embedding of queries and keys.</summary>
+    public RotaryEmbedding Rope { get; init; } = new();
 
-    /// <summary>Scaling of the rotary frequencies, or null.</summary>
-    public RopeScaling? RopeScaling { get; init; }
+    /// <summary>Rotary embedding of the layers that have the window; null if it is that of the others.</summary>
+    public RotaryEmbedding? LocalRope { get; init; }
+
+    /// <summary>Which layers have a rotary embedding; the pattern repeats.</summary>
+    public IReadOnlyList<bool> RotaryPattern { get; init; } = [true];
+
+    /// <summary>Activation of the MLP's gate.</summary>
+    public GateActivation Activation { get; init; } = GateActivation.Silu;
+
+    /// <summary>Multiplies products of queries and keys; null is 1 / sqrt(<see cref="HeadSize"/>).</summary>
+    public double? AttentionScale { get; init; }
+
+    /// <summary>Bound c of scaled products of queries and keys x, which become c tanh(x / c); 0 is none.</summary>
+    public double AttentionSoftcap { get; init; }
+
+    /// <summary>The same of logits.</summary>
+    public double LogitSoftcap { get; init; }
 
     /// <summary>Whether the language-model head uses the embedding's weights.</summary>
     public bool TieWordEmbeddings { get; init; }
@@ -54,11 +74,11 @@ public sealed record HfConfig
     /// <summary>Whether gate, up and down projections add a bias.</summary>
     public bool MlpBias { get; init; }
 
-    /// <summary>Whether queries and keys pass a norm per head before the rotary embedding.</summary>
-    public bool QkNorm { get; init; }
-
     /// <summary>Number of keys that a query sees, itself included; -1 is all before it.</summary>
     public int SlidingWindow { get; init; } = -1;
+
+    /// <summary>Which layers have the window; the pattern repeats.</summary>
+    public IReadOnlyList<bool> WindowPattern { get; init; } = [true];
 
     /// <summary>First token of a sequence.</summary>
     public int BosTokenId { get; init; } = 1;
@@ -72,24 +92,41 @@ public sealed record HfConfig
     /// <summary>Recommended search settings.</summary>
     public GenerationDefaults Generation { get; init; } = new();
 
-    /// <summary>GenAI's model type: the architecture without <c>ForCausalLM</c>, in lower case.</summary>
-    public string GenAIModelType => Architecture.Replace("ForCausalLM", string.Empty, StringComparison.Ordinal).ToLowerInvariant();
+    /// <summary>GenAI's model type.</summary>
+    public string GenAIModelType => Family.GenAIModelType;
+
+    internal ModelFamily Family => ModelFamilies.Find(Architecture)
+        ?? throw new ModelException($"The architecture {Architecture} cannot be exported; {ModelFamilies.Names} can.");
 
     internal int QuerySize => HeadCount * HeadSize;
 
     internal int KeyValueSize => KeyValueHeadCount * HeadSize;
+
+    internal int WindowOf(int layer) => HasWindow(layer) ? SlidingWindow : -1;
+
+    internal RotaryEmbedding? RopeOf(int layer) =>
+        !RotaryPattern[layer % RotaryPattern.Count] ? null : HasWindow(layer) && LocalRope is { } local ? local : Rope;
+
+    private bool HasWindow(int layer) => WindowPattern[layer % WindowPattern.Count];
 
     /// <summary>Reads <c>config.json</c> and, where it exists, <c>generation_config.json</c>.</summary>
     /// <param name="folder">The model folder.</param>
     /// <exception cref="ModelException">A file is missing or malformed, or asks for what the export does not do.</exception>
     public static HfConfig Load(string folder) => HfConfigReader.Read(folder);
 
+    internal static void CheckSize(string source, string name, int value, int max)
+    {
+        if (value < 1 || value > max)
+        {
+            throw new ModelException($"{source}: {name} is {value}; it must be from 1 to {max}.");
+        }
+    }
+
     /// <summary>Checks that sizes are positive and fit together.</summary>
     /// <param name="source">What to name in the error.</param>
     internal void Validate(string source)
     {
         const int MaxSize = 1 << 24;
-        const int MaxLayers = 1 << 12;
         (string Name, int Value, int Max)[] sizes =
         [
             ("hidden_size", HiddenSize, MaxSize), ("intermediate_size", IntermediateSize, MaxSize),
@@ -99,10 +136,12 @@ public sealed record HfConfig
         ];
         foreach (var (name, value, max) in sizes)
         {
-            if (value < 1 || value > max)
-            {
-                throw new ModelException($"{source}: {name} is {value}; it must be from 1 to {max}.");
-            }
+            CheckSize(source, name, value, max);
+        }
+
+        if (RotaryPattern.Count == 0 || WindowPattern.Count == 0)
+        {
+            throw new ModelException($"{source}: the pattern of rotary or of windowed layers is empty.");
         }
 
         if (HeadCount % KeyValueHeadCount != 0)
@@ -131,19 +170,24 @@ public sealed record HfConfig
             throw new ModelException($"{source}: no eos_token_id; add it to config.json or generation_config.json.");
         }
 
-        if (!(RmsNormEpsilon >= 0) || !(RopeTheta > 0) || !double.IsFinite(RopeTheta))
+        if (!(RmsNormEpsilon >= 0))
         {
-            throw new ModelException($"{source}: rms_norm_eps {RmsNormEpsilon} or rope_theta {RopeTheta} is out of range.");
+            throw new ModelException($"{source}: rms_norm_eps {RmsNormEpsilon} is out of range.");
         }
 
-        var scalingIsSane = RopeScaling is not { } rope
-            || (rope.Factor > 0
-                && rope.LowFrequencyFactor > 0
-                && rope.HighFrequencyFactor > rope.LowFrequencyFactor
-                && rope.OriginalContextLength > 0);
-        if (!scalingIsSane)
+        if (SlidingWindow is < 1 and not -1)
         {
-            throw new ModelException($"{source}: rope scaling of type llama3 has factors out of range.");
+            throw new ModelException($"{source}: sliding_window is {SlidingWindow}; it must be 1 or more.");
         }
+
+        var factorsAreSane = AttentionScale is not { } scale || (scale > 0 && double.IsFinite(scale));
+        if (!factorsAreSane || !(AttentionSoftcap >= 0) || !(LogitSoftcap >= 0))
+        {
+            throw new ModelException($"{source}: query_pre_attn_scalar or a softcap is out of range.");
+        }
+
+        Rope.Validate(source, HeadSize);
+        LocalRope?.Validate(source, HeadSize);
+        _ = Family;
     }
 }

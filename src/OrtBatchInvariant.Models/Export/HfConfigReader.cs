@@ -1,15 +1,8 @@
-using System.Text.Json;
-
 namespace OrtBatchInvariant.Models.Export;
 
 /// <summary>Turns <c>config.json</c> into an <see cref="HfConfig"/>, or refuses what the exported graph would not compute.</summary>
 internal static class HfConfigReader
 {
-    private const string LlamaArchitecture = "LlamaForCausalLM";
-    private const string MistralArchitecture = "MistralForCausalLM";
-    private const string Qwen2Architecture = "Qwen2ForCausalLM";
-    private const string Qwen3Architecture = "Qwen3ForCausalLM";
-
     public static HfConfig Read(string folder)
     {
         if (!Directory.Exists(folder))
@@ -19,45 +12,46 @@ internal static class HfConfigReader
 
         using var document = JsonFields.Open(Path.Combine(folder, "config.json"), isRequired: true)!;
         using var generationDocument = JsonFields.Open(Path.Combine(folder, "generation_config.json"), isRequired: false);
-        var config = document.Root;
         var generation = generationDocument?.Root;
-
-        var architecture = ReadArchitecture(config);
-        var isLlama = architecture == LlamaArchitecture;
-        var isMistral = architecture == MistralArchitecture;
-        var isQwen2 = architecture == Qwen2Architecture;
-        var isQwen3 = architecture == Qwen3Architecture;
+        var family = ReadFamily(document.Root);
+        var config = document.Root.WithDefaults(family.Defaults);
         RefuseUnsupported(config);
 
         var hiddenSize = config.Int("hidden_size");
         var headCount = config.Int("num_attention_heads");
-        var contextLength = config.Int("max_position_embeddings");
         var layerCount = config.Int("num_hidden_layers");
-        var hasAttentionBias = (isLlama || isQwen3) && (config.OptionalBool("attention_bias") ?? false);
-        var rope = config.OptionalObject("rope_parameters") ?? config.OptionalObject("rope_scaling");
+        HfConfig.CheckSize(config.Source, "num_hidden_layers", layerCount, HfConfig.MaxLayers);
+        var (rope, localRope) = HfRopeReader.Read(config, family);
+        var rotary = HfLayerReader.ReadRotary(config, layerCount);
+        var (window, windowPattern) = HfLayerReader.ReadWindow(config, family, layerCount, rotary);
         var result = new HfConfig
         {
-            Architecture = architecture,
+            Architecture = family.Architecture,
             HiddenSize = hiddenSize,
             IntermediateSize = config.Int("intermediate_size"),
             LayerCount = layerCount,
             HeadCount = headCount,
-            KeyValueHeadCount = isLlama ? config.OptionalInt("num_key_value_heads") ?? headCount : config.Int("num_key_value_heads"),
-            HeadSize = config.OptionalInt("head_dim") ?? (isQwen3 ? 128 : HeadSizeOf(config, hiddenSize, headCount)),
+            KeyValueHeadCount = config.OptionalInt("num_key_value_heads") ?? headCount,
+            HeadSize = config.OptionalInt("head_dim") ?? HeadSizeOf(config, hiddenSize, headCount),
             VocabularySize = config.Int("vocab_size"),
-            ContextLength = contextLength,
+            ContextLength = config.Int("max_position_embeddings"),
             RmsNormEpsilon = config.OptionalDouble("rms_norm_eps") ?? 1e-6,
-            RopeTheta = config.OptionalDouble("rope_theta") ?? rope?.OptionalDouble("rope_theta") ?? 10000,
-            RopeScaling = rope is null ? null : ReadRopeScaling(config, rope),
+            Rope = rope,
+            LocalRope = localRope,
+            RotaryPattern = rotary,
+            SlidingWindow = window,
+            WindowPattern = windowPattern,
+            Activation = ReadActivation(config),
+            AttentionScale = config.OptionalDouble("query_pre_attn_scalar") is { } scalar ? 1 / Math.Sqrt(scalar) : null,
+            AttentionSoftcap = config.OptionalDouble("attn_logit_softcapping") ?? 0,
+            LogitSoftcap = config.OptionalDouble("final_logit_softcapping") ?? 0,
             TieWordEmbeddings = config.OptionalBool("tie_word_embeddings") ?? false,
-            QkvBias = hasAttentionBias || isQwen2,
-            OutputBias = hasAttentionBias,
-            MlpBias = isLlama && (config.OptionalBool("mlp_bias") ?? false),
-            QkNorm = isQwen3,
-            SlidingWindow = isMistral ? MistralWindow(config) : isLlama ? -1 : QwenWindow(config, layerCount),
-            BosTokenId = Token(config, generation, "bos_token_id") ?? 1,
-            EosTokenIds = EosTokens(config, generation, isLlama || isMistral),
-            PadTokenId = Token(config, generation, "pad_token_id"),
+            QkvBias = HasBias(family.QkvBias, config, "attention_bias"),
+            OutputBias = HasBias(family.OutputBias, config, "attention_bias"),
+            MlpBias = HasBias(family.MlpBias, config, "mlp_bias"),
+            BosTokenId = generation?.OptionalInt("bos_token_id") ?? config.OptionalInt("bos_token_id") ?? 1,
+            EosTokenIds = generation?.OptionalInts("eos_token_id") ?? config.OptionalInts("eos_token_id") ?? [],
+            PadTokenId = generation?.OptionalInt("pad_token_id") ?? config.OptionalInt("pad_token_id"),
             Generation = new GenerationDefaults
             {
                 DoSample = generation?.OptionalBool("do_sample") ?? config.OptionalBool("do_sample") ?? false,
@@ -71,15 +65,20 @@ internal static class HfConfigReader
         return result;
     }
 
-    private static string ReadArchitecture(JsonFields config)
+    private static ModelFamily ReadFamily(JsonFields config)
     {
+        foreach (var key in (string[])["num_local_experts", "num_experts", "n_routed_experts"])
+        {
+            if (config.OptionalInt(key) is > 1 and var experts)
+            {
+                throw config.Error($"describes a mixture of experts ({key} is {experts}), which cannot be exported");
+            }
+        }
+
         var architecture = config.OptionalStrings("architectures")?.FirstOrDefault()
             ?? throw config.Error("names no architecture");
-        return architecture is LlamaArchitecture or MistralArchitecture or Qwen2Architecture or Qwen3Architecture
-            ? architecture
-            : throw config.Error(
-                $"names the architecture {architecture}; "
-                + $"{LlamaArchitecture}, {MistralArchitecture}, {Qwen2Architecture} and {Qwen3Architecture} can be exported");
+        return ModelFamilies.Find(architecture)
+            ?? throw config.Error($"names the architecture {architecture}; {ModelFamilies.Names} can be exported");
     }
 
     private static void RefuseUnsupported(JsonFields config)
@@ -90,72 +89,33 @@ internal static class HfConfigReader
             throw config.Error($"says the weights are already quantized ({method}); only F32, F16 and BF16 weights can be exported");
         }
 
-        var activation = config.OptionalString("hidden_act") ?? "silu";
-        if (activation is not ("silu" or "swish"))
+        if (config.OptionalBool("use_bidirectional_attention") ?? false)
         {
-            throw config.Error($"asks for the activation '{activation}'; only silu can be exported");
-        }
-
-        if (config.OptionalDouble("partial_rotary_factor") is { } factor && factor != 1.0)
-        {
-            throw config.Error($"asks for a partial_rotary_factor of {factor}; only 1 can be exported");
+            throw config.Error("asks for attention in both directions; only causal attention can be exported");
         }
     }
+
+    private static GateActivation ReadActivation(JsonFields config)
+    {
+        var name = config.OptionalString("hidden_activation") ?? config.OptionalString("hidden_act") ?? "silu";
+        return name switch
+        {
+            "silu" or "swish" => GateActivation.Silu,
+            "gelu" => GateActivation.Gelu,
+            "gelu_pytorch_tanh" or "gelu_new" => GateActivation.GeluTanh,
+            _ => throw config.Error($"asks for the activation '{name}'; only silu, gelu and gelu_pytorch_tanh can be exported"),
+        };
+    }
+
+    private static bool HasBias(BiasRule rule, JsonFields config, string key) => rule switch
+    {
+        BiasRule.Always => true,
+        BiasRule.AsConfigured => config.OptionalBool(key) ?? false,
+        _ => false,
+    };
 
     private static int HeadSizeOf(JsonFields config, int hiddenSize, int headCount) =>
         headCount > 0 && hiddenSize % headCount == 0
             ? hiddenSize / headCount
             : throw config.Error($"has no head_dim, and hidden_size {hiddenSize} is not a multiple of num_attention_heads {headCount}");
-
-    private static RopeScaling? ReadRopeScaling(JsonFields config, JsonFields rope)
-    {
-        var type = rope.OptionalString("rope_type") ?? rope.OptionalString("type") ?? "default";
-        return type switch
-        {
-            "default" => null,
-            "llama3" => new RopeScaling(
-                rope.Double("factor"),
-                rope.Double("low_freq_factor"),
-                rope.Double("high_freq_factor"),
-                config.OptionalInt("original_max_position_embeddings") ?? rope.Int("original_max_position_embeddings")),
-            _ => throw config.Error($"asks for rope scaling of type '{type}'; only default and llama3 can be exported"),
-        };
-    }
-
-    private static int MistralWindow(JsonFields config)
-    {
-        // The model class's own default, for files that leave the key out; null switches the window off.
-        const int Default = 4096;
-        return config.Has("sliding_window") ? config.OptionalInt("sliding_window") ?? -1 : Default;
-    }
-
-    private static int QwenWindow(JsonFields config, int layerCount)
-    {
-        if (!(config.OptionalBool("use_sliding_window") ?? false) || config.OptionalInt("sliding_window") is not { } window)
-        {
-            return -1;
-        }
-
-        var windowed = config.OptionalStrings("layer_types") is { } types
-            ? types.Count(type => type == "sliding_attention")
-            : layerCount - Math.Clamp(config.OptionalInt("max_window_layers") ?? 28, 0, layerCount);
-        return windowed switch
-        {
-            0 => -1,
-            _ when windowed == layerCount => window,
-            _ => throw config.Error(
-                $"gives {windowed} of {layerCount} layers a sliding window; only all layers or none can be exported"),
-        };
-    }
-
-    private static int? Token(JsonFields config, JsonFields? generation, string key) =>
-        generation?.OptionalInt(key) ?? config.OptionalInt(key);
-
-    private static IReadOnlyList<int> EosTokens(JsonFields config, JsonFields? generation, bool hasClassDefault)
-    {
-        const int ClassDefault = 2;
-        return generation?.OptionalInts("eos_token_id")
-            ?? config.OptionalInts("eos_token_id")
-            ?? (hasClassDefault && !config.Has("eos_token_id") ? [ClassDefault] : []);
-    }
 }

@@ -6,11 +6,13 @@ namespace OrtBatchInvariant.Models.Export;
 internal sealed class JsonFields
 {
     private readonly JsonElement _element;
+    private readonly JsonElement? _defaults;
 
-    private JsonFields(string source, JsonElement element)
+    private JsonFields(string source, JsonElement element, JsonElement? defaults = null)
     {
         Source = source;
         _element = element;
+        _defaults = defaults;
     }
 
     /// <summary>The file.</summary>
@@ -41,7 +43,8 @@ internal sealed class JsonFields
 
     public ModelException Error(string what) => new($"{Source} {what}.");
 
-    public bool Has(string key) => _element.TryGetProperty(key, out _);
+    /// <summary>The same with values for what is left out; a field that is null stays null.</summary>
+    public JsonFields WithDefaults(string json) => new(Source, _element, JsonElement.Parse(json));
 
     public int Int(string key) => OptionalInt(key) ?? throw Missing(key);
 
@@ -79,6 +82,14 @@ internal sealed class JsonFields
             : throw Wrong(key, value, "a list of strings");
     }
 
+    public IReadOnlyList<double> Doubles(string key)
+    {
+        var value = Find(key) ?? throw Missing(key);
+        return value.ValueKind == JsonValueKind.Array && value.EnumerateArray().All(item => item.ValueKind == JsonValueKind.Number)
+            ? [.. value.EnumerateArray().Select(item => item.GetDouble())]
+            : throw Wrong(key, value, "a list of numbers");
+    }
+
     /// <summary>An integer or a list of integers.</summary>
     public IReadOnlyList<int>? OptionalInts(string key)
     {
@@ -97,8 +108,15 @@ internal sealed class JsonFields
             : throw Wrong(key, value, "an integer or a list of integers");
     }
 
-    private JsonElement? Find(string key) =>
-        _element.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
+    private JsonElement? Find(string key)
+    {
+        if (!_element.TryGetProperty(key, out var value) && !(_defaults?.TryGetProperty(key, out value) ?? false))
+        {
+            return null;
+        }
+
+        return value.ValueKind == JsonValueKind.Null ? null : value;
+    }
 
     private ModelException Missing(string key) => new($"{Source}: '{key}' is missing.");
 

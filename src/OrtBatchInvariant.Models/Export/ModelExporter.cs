@@ -7,7 +7,7 @@ using OrtBatchInvariant.Models.SafeTensors;
 namespace OrtBatchInvariant.Models.Export;
 
 /// <summary>
-/// Exports decoder models of the Llama, Mistral, Qwen2 and Qwen3 families to the folder layout of ONNX Runtime GenAI:
+/// Exports decoder models of the Llama, Mistral, Qwen2, Qwen3, Phi-3, Gemma 2, Gemma 3, SmolLM3 and OLMo 2 families to the folder layout of ONNX Runtime GenAI:
 /// <c>model.onnx</c>, <c>model.onnx.data</c>, <c>genai_config.json</c> and the tokenizer's files. Node patterns, names and
 /// configuration keys are those of GenAI's model builder. Weights are converted piece by piece, never held whole, and the
 /// folder appears under its name only when it is complete.
@@ -33,7 +33,7 @@ public static class ModelExporter
         CancellationToken cancellation = default)
     {
         options?.Validate();
-        var config = HfConfig.Load(checkpointFolder);
+        var config = WithContextLength(HfConfig.Load(checkpointFolder), options);
         using var checkpoint = SafeTensorsCheckpoint.Open(checkpointFolder);
         var weights = new CheckpointWeights(checkpoint, config.TieWordEmbeddings);
         return Write(
@@ -75,8 +75,21 @@ public static class ModelExporter
         CancellationToken cancellation = default)
     {
         config.Validate("The model shape");
+        config = WithContextLength(config, options);
         return Write(
-            config, new RandomWeights(seed, config.LayerCount), outputFolder, options, progress, cancellation, copyTokenizer: _ => []);
+            config, new RandomWeights(seed, config.LayerCount, config.Family.NormWeightOffset), outputFolder, options, progress, cancellation, copyTokenizer: _ => []);
+    }
+
+    private static HfConfig WithContextLength(HfConfig config, ExportOptions? options)
+    {
+        if (options?.ContextLength is not { } length)
+        {
+            return config;
+        }
+
+        return length >= 1 && length <= config.ContextLength
+            ? config with { ContextLength = length }
+            : throw new ModelException($"Context length {length} cannot be used; the model's own is {config.ContextLength}.");
     }
 
     private static ExportResult Write(

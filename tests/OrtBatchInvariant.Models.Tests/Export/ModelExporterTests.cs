@@ -22,7 +22,6 @@ public class ModelExporterTests(ITestOutputHelper output)
         HeadSize = 32,
         VocabularySize = 500,
         ContextLength = 128,
-        QkNorm = true,
         TieWordEmbeddings = true,
         EosTokenIds = [2],
     };

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using OrtBatchInvariant.Models.Onnx;
+using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Models.Tests.Support;
 
@@ -47,19 +48,25 @@ internal sealed class ExportedWeights
         var last = _shape.Layers;
         if (name == "model.norm.weight")
         {
-            return Floats($"model.layers.{last}.final_norm_layernorm.weight");
+            return Norm($"model.layers.{last}.final_norm_layernorm.weight");
         }
 
         var local = name.Replace(".self_attn.", ".attn.", StringComparison.Ordinal);
         var (stem, kind) = (local[..local.LastIndexOf('.')], local[(local.LastIndexOf('.') + 1)..]);
         if (stem.EndsWith("_layernorm", StringComparison.Ordinal))
         {
-            return Floats(local);
+            return Norm(local);
         }
 
         if (stem.EndsWith("_norm", StringComparison.Ordinal))
         {
-            return Floats($"{stem}.layernorm.weight");
+            return Norm($"{stem}.layernorm.weight");
+        }
+
+        if (stem.EndsWith(".gate_up_proj", StringComparison.Ordinal))
+        {
+            return [.. Matrix($"{stem.Replace("gate_up", "gate", StringComparison.Ordinal)}.MatMul"),
+                .. Matrix($"{stem.Replace("gate_up", "up", StringComparison.Ordinal)}.MatMul")];
         }
 
         var (q, kv) = (_shape.Heads * _shape.HeadSize, _shape.KeyValueHeads * _shape.HeadSize);
@@ -128,9 +135,20 @@ internal sealed class ExportedWeights
         return result;
     }
 
+    /// <summary>A norm's weight without the offset that the graph holds it with.</summary>
+    private double[] Norm(string name) => [.. Floats(name).Select(x => x - _shape.NormOffset)];
+
     private double[] Floats(string name)
     {
-        var bytes = _model.ReadBytes(_tensors[name]);
-        return [.. MemoryMarshal.Cast<byte, float>(bytes).ToArray().Select(x => (double)x)];
+        var tensor = _tensors[name];
+        var bytes = _model.ReadBytes(tensor);
+        return (DataType)tensor.DataType switch
+        {
+            DataType.Float => [.. MemoryMarshal.Cast<byte, float>(bytes).ToArray().Select(x => (double)x)],
+            DataType.Float16 => [.. MemoryMarshal.Cast<byte, Half>(bytes).ToArray().Select(x => (double)x)],
+            DataType.Bfloat16 =>
+                [.. MemoryMarshal.Cast<byte, ushort>(bytes).ToArray().Select(x => (double)BitConverter.UInt32BitsToSingle((uint)x << 16))],
+            _ => throw new InvalidDataException($"{name} is of type {(DataType)tensor.DataType}"),
+        };
     }
 }

@@ -10,42 +10,69 @@ internal sealed class ReferenceDecoder(TinyModel model, Func<string, double[]> w
     public double[][] Logits(IReadOnlyList<int> tokens)
     {
         var embedding = weight("model.embed_tokens.weight");
-        var hidden = tokens.Select(token => embedding.AsSpan(token * model.Hidden, model.Hidden).ToArray()).ToArray();
+        var scale = model.ScaledEmbedding ? Math.Sqrt(model.Hidden) : 1;
+        var hidden = tokens.Select(token => Row(embedding, token).Select(x => x * scale).ToArray()).ToArray();
         for (var layer = 0; layer < model.Layers; layer++)
         {
-            var prefix = $"model.layers.{layer}.";
-            var normed = hidden.Select(row => Norm(row, weight($"{prefix}input_layernorm.weight"))).ToArray();
-            Accumulate(hidden, Attention(prefix, normed));
-            normed = hidden.Select(row => Norm(row, weight($"{prefix}post_attention_layernorm.weight"))).ToArray();
-            Accumulate(hidden, normed.Select(row => Mlp(prefix, row)).ToArray());
+            AddBlock(hidden, layer, "input", "post_attention", Attention);
+            AddBlock(
+                hidden,
+                layer,
+                model.Norms == TinyNorms.Before ? "post_attention" : "pre_feedforward",
+                "post_feedforward",
+                (at, rows) => [.. rows.Select(row => Mlp($"model.layers.{at}.", row))]);
         }
 
         var head = model.Tied ? embedding : weight("lm_head.weight");
-        return [.. hidden.Select(row => Product(head, Norm(row, weight("model.norm.weight"))))];
+        return [.. hidden.Select(row => Product(head, Norm(row, Gain("model.norm"))).Select(x => Cap(x, model.LogitCap)).ToArray())];
     }
 
-    private double[][] Attention(string prefix, double[][] rows)
+    /// <summary>rows += after(block(before(rows))), where the model has those norms.</summary>
+    private void AddBlock(double[][] rows, int layer, string before, string after, Func<int, double[][], double[][]> block)
+    {
+        var inputs = model.Norms == TinyNorms.After
+            ? rows.Select(row => row.ToArray()).ToArray()
+            : [.. rows.Select(row => Norm(row, Gain($"model.layers.{layer}.{before}_layernorm")))];
+        var outputs = block(layer, inputs);
+        Accumulate(
+            rows,
+            model.Norms == TinyNorms.Before
+                ? outputs
+                : [.. outputs.Select(row => Norm(row, Gain($"model.layers.{layer}.{after}_layernorm")))]);
+    }
+
+    private double[] Gain(string norm) => [.. weight($"{norm}.weight").Select(x => x + model.NormOffset)];
+
+    private static double Cap(double x, double? cap) => cap is { } c ? c * Math.Tanh(x / c) : x;
+
+    private double[] Row(double[] matrix, int row) => matrix[(row * model.Hidden)..((row + 1) * model.Hidden)];
+
+    private double[][] Attention(int layer, double[][] rows)
     {
         var size = model.HeadSize;
-        var query = rows.Select(row => Linear($"{prefix}self_attn.q_proj", row, model.QkvBias)).ToArray();
-        var key = rows.Select(row => Linear($"{prefix}self_attn.k_proj", row, model.QkvBias)).ToArray();
-        var value = rows.Select(row => Linear($"{prefix}self_attn.v_proj", row, model.QkvBias)).ToArray();
-        for (var t = 0; t < rows.Length; t++)
+        var prefix = $"model.layers.{layer}.";
+        var isWindowed = model.Window is not null && (model.Windowed?[layer] ?? true);
+        var (query, key, value) = QueriesKeysValues(prefix, rows);
+        if (model.Rotary?[layer] ?? true)
         {
-            Position(query[t], t, model.QkNorm ? weight($"{prefix}self_attn.q_norm.weight") : null);
-            Position(key[t], t, model.QkNorm ? weight($"{prefix}self_attn.k_norm.weight") : null);
+            for (var t = 0; t < rows.Length; t++)
+            {
+                Rotate(query[t], t, isWindowed);
+                Rotate(key[t], t, isWindowed);
+            }
         }
 
         var result = new double[rows.Length][];
         for (var t = 0; t < rows.Length; t++)
         {
             var mixed = new double[model.Heads * size];
-            var first = model.Window is { } window ? Math.Max(0, t - window + 1) : 0;
+            var first = isWindowed ? Math.Max(0, t - model.Window!.Value + 1) : 0;
             for (var head = 0; head < model.Heads; head++)
             {
                 var shared = head / (model.Heads / model.KeyValueHeads);
                 var scores = Enumerable.Range(first, t - first + 1)
-                    .Select(s => Dot(query[t].AsSpan(head * size, size), key[s].AsSpan(shared * size, size)) / Math.Sqrt(size))
+                    .Select(s => Dot(query[t].AsSpan(head * size, size), key[s].AsSpan(shared * size, size)))
+                    .Select(x => Cap(x / Math.Sqrt(model.AttentionScalar ?? size), model.AttentionCap))
                     .ToArray();
                 var max = scores.Max();
                 var weights = scores.Select(score => Math.Exp(score - max)).ToArray();
@@ -65,26 +92,72 @@ internal sealed class ReferenceDecoder(TinyModel model, Func<string, double[]> w
         return result;
     }
 
-    /// <summary>Norm of each head where the model has one, then rotation by position: pairs are (i, i + size / 2).</summary>
-    private void Position(double[] row, int position, double[]? norm)
+    private (double[][] Query, double[][] Key, double[][] Value) QueriesKeysValues(string prefix, double[][] rows)
     {
-        var size = model.HeadSize;
-        for (var start = 0; start < row.Length; start += size)
+        var (q, kv) = (model.Heads * model.HeadSize, model.KeyValueHeads * model.HeadSize);
+        double[][] query, key, value;
+        if (model.Fused)
         {
-            var head = row.AsSpan(start, size).ToArray();
-            head = norm is null ? head : Norm(head, norm);
-            for (var i = 0; i < size / 2; i++)
+            var all = Project("qkv_proj");
+            query = [.. all.Select(x => x[..q])];
+            key = [.. all.Select(x => x[q..(q + kv)])];
+            value = [.. all.Select(x => x[(q + kv)..])];
+        }
+        else
+        {
+            (query, key, value) = (Project("q_proj"), Project("k_proj"), Project("v_proj"));
+        }
+
+        double[][] Project(string name) => [.. rows.Select(row => Linear($"{prefix}self_attn.{name}", row, model.QkvBias))];
+        if (model.QkNorm || model.WholeQkNorm)
+        {
+            NormHeads(query, Gain($"{prefix}self_attn.q_norm"));
+            NormHeads(key, Gain($"{prefix}self_attn.k_norm"));
+        }
+
+        return (query, key, value);
+    }
+
+    /// <summary>A norm over as many elements at a time as it has weights: one head, or all of them.</summary>
+    private void NormHeads(double[][] rows, double[] gain)
+    {
+        for (var t = 0; t < rows.Length; t++)
+        {
+            rows[t] = [.. rows[t].Chunk(gain.Length).SelectMany(head => Norm(head, gain))];
+        }
+    }
+
+    /// <summary>Rotation by position: pairs are (i, i + width / 2) of the part of each head that is rotated.</summary>
+    private void Rotate(double[] row, int position, bool isWindowed)
+    {
+        var half = (int)(model.HeadSize * model.RotaryFactor) / 2;
+        var isLocal = isWindowed && model.LocalTheta is not null;
+        for (var start = 0; start < row.Length; start += model.HeadSize)
+        {
+            for (var i = 0; i < half; i++)
             {
-                var (sin, cos) = Math.SinCos(position * Frequency(i));
-                row[start + i] = (head[i] * cos) - (head[i + (size / 2)] * sin);
-                row[start + i + (size / 2)] = (head[i + (size / 2)] * cos) + (head[i] * sin);
+                var (sin, cos) = Math.SinCos(position * (isLocal ? Base(model.LocalTheta!.Value, i) : Frequency(i)));
+                var (a, b) = (row[start + i], row[start + i + half]);
+                row[start + i] = ((a * cos) - (b * sin)) * Magnitude;
+                row[start + i + half] = ((b * cos) + (a * sin)) * Magnitude;
             }
         }
     }
 
+    private double Magnitude => model.LongRope is { } rope && model.Context > rope.Original
+        ? Math.Sqrt(1 + (Math.Log((double)model.Context / rope.Original) / Math.Log(rope.Original)))
+        : 1;
+
+    private double Base(double theta, int i) => Math.Pow(theta, -2.0 * i / (int)(model.HeadSize * model.RotaryFactor));
+
     private double Frequency(int i)
     {
-        var frequency = Math.Pow(model.Theta, -2.0 * i / model.HeadSize);
+        var frequency = Base(model.Theta, i) / (model.LinearRope ?? 1);
+        if (model.LongRope is { } factors)
+        {
+            return frequency / ((model.ExportContext ?? model.Context) > factors.Original ? factors.Long : factors.Short)[i];
+        }
+
         if (model.Llama3Rope is not { } rope)
         {
             return frequency;
@@ -107,10 +180,40 @@ internal sealed class ReferenceDecoder(TinyModel model, Func<string, double[]> w
 
     private double[] Mlp(string prefix, double[] row)
     {
-        var gate = Linear($"{prefix}mlp.gate_proj", row, model.MlpBias);
-        var up = Linear($"{prefix}mlp.up_proj", row, model.MlpBias);
-        var inner = gate.Zip(up, (g, u) => g / (1 + Math.Exp(-g)) * u).ToArray();
+        double[] gate, up;
+        if (model.Fused)
+        {
+            var both = Linear($"{prefix}mlp.gate_up_proj", row, hasBias: false);
+            (gate, up) = (both[..model.Intermediate], both[model.Intermediate..]);
+        }
+        else
+        {
+            gate = Linear($"{prefix}mlp.gate_proj", row, model.MlpBias);
+            up = Linear($"{prefix}mlp.up_proj", row, model.MlpBias);
+        }
+
+        var inner = gate.Zip(up, (g, u) => Activate(g) * u).ToArray();
         return Linear($"{prefix}mlp.down_proj", inner, model.MlpBias);
+    }
+
+    private double Activate(double x) => model.Activation switch
+    {
+        "silu" => x / (1 + Math.Exp(-x)),
+        "gelu" => x * (1 + Erf(x / Math.Sqrt(2))) / 2,
+        _ => x * (1 + Math.Tanh(Math.Sqrt(2 / Math.PI) * (x + (0.044715 * x * x * x)))) / 2,
+    };
+
+    /// <summary>2 / sqrt(pi) exp(-x^2) times the sum of 2^n x^(2n + 1) / (1 * 3 * .. * (2n + 1)).</summary>
+    private static double Erf(double x)
+    {
+        var (term, sum) = (x, x);
+        for (var n = 1; Math.Abs(term) > 1e-17 * Math.Abs(sum); n++)
+        {
+            term *= 2 * x * x / ((2 * n) + 1);
+            sum += term;
+        }
+
+        return 2 / Math.Sqrt(Math.PI) * Math.Exp(-x * x) * sum;
     }
 
     private double[] Linear(string name, double[] row, bool hasBias)

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Globalization;
 using Google.Protobuf;
+using OrtBatchInvariant.Models.Export.Weights;
 using OrtBatchInvariant.Models.Onnx;
 using AttributeType = OrtBatchInvariant.Models.Onnx.AttributeProto.Types.AttributeType;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
@@ -75,6 +76,15 @@ internal sealed class OnnxGraphBuilder
     public string Constant(long[] values) =>
         Constant($"[{string.Join(", ", values.Select(v => v.ToString(CultureInfo.InvariantCulture)))}]", [values.Length], values);
 
+    /// <summary>A scalar constant of a float type, shared by all who ask for the same one.</summary>
+    public string Constant(float value, DataType type)
+    {
+        var bytes = new byte[FloatEncoding.Size(type)];
+        var text = value.ToString(CultureInfo.InvariantCulture);
+        FloatEncoding.Encode([value], type, bytes, text);
+        return Constant($"{type.ToString().ToUpperInvariant()}/{text}", type, [], bytes);
+    }
+
     /// <summary>Registers an initializer whose data is written later.</summary>
     public TensorProto Initializer(string name, DataType type, params ReadOnlySpan<long> dims)
     {
@@ -92,6 +102,9 @@ internal sealed class OnnxGraphBuilder
 
     public static AttributeProto Attribute(string name, float value) => new() { Name = name, Type = AttributeType.Float, F = value };
 
+    public static AttributeProto Attribute(string name, string value) =>
+        new() { Name = name, Type = AttributeType.String, S = ByteString.CopyFromUtf8(value) };
+
     public static AttributeProto Attribute(string name, long[] values)
     {
         var attribute = new AttributeProto { Name = name, Type = AttributeType.Ints };
@@ -101,24 +114,29 @@ internal sealed class OnnxGraphBuilder
 
     private string Constant(string text, long[] dims, long[] values)
     {
-        var name = $"/model/constants/INT64/{text}";
-        if (!_constants.Add(name))
-        {
-            return name;
-        }
-
         var bytes = new byte[values.Length * sizeof(long)];
         for (var i = 0; i < values.Length; i++)
         {
             BinaryPrimitives.WriteInt64LittleEndian(bytes.AsSpan(i * sizeof(long)), values[i]);
         }
 
-        var tensor = new TensorProto { Name = name, DataType = (int)DataType.Int64, RawData = UnsafeByteOperations.UnsafeWrap(bytes) };
+        return Constant($"INT64/{text}", DataType.Int64, dims, bytes);
+    }
+
+    private string Constant(string text, DataType type, long[] dims, byte[] bytes)
+    {
+        var name = $"/model/constants/{text}";
+        if (!_constants.Add(name))
+        {
+            return name;
+        }
+
+        var tensor = new TensorProto { Name = name, DataType = (int)type, RawData = UnsafeByteOperations.UnsafeWrap(bytes) };
         tensor.Dims.AddRange(dims);
         Node(
-            $"/model/constant_nodes/INT64/{text}", "Constant", string.Empty, [], [name],
+            $"/model/constant_nodes/{text}", "Constant", string.Empty, [], [name],
             new AttributeProto { Name = "value", Type = AttributeType.Tensor, T = tensor });
-        Graph.ValueInfo.Add(ValueInfo(name, DataType.Int64, [.. dims.Select(d => (Dim)d)]));
+        Graph.ValueInfo.Add(ValueInfo(name, type, [.. dims.Select(d => (Dim)d)]));
         return name;
     }
 

@@ -1,62 +1,43 @@
 namespace OrtBatchInvariant.Models.Export.Graph;
 
 /// <summary>
-/// Cosines and sines of the rotary embedding, [context length, head size / 2]: angle = position * frequency with
-/// frequency_i = theta^(-2i / head size), rescaled where the model says so. Frequencies and angles are rounded to fp32 as
-/// PyTorch does it, and cosine and sine are taken of the rounded angle.
+/// Cosines and sines of a rotary embedding, [context length, rotated width / 2]: angle = position * frequency with
+/// frequency_i = theta^(-2i / rotated width), rescaled where the model says so, times the scaling's magnitude. Frequencies and
+/// angles are rounded to fp32 as PyTorch does it, and cosine and sine are taken of the rounded angle.
 /// </summary>
 internal static class RotaryCache
 {
-    public static (float[] Cos, float[] Sin) Compute(HfConfig config)
+    public static (float[] Cos, float[] Sin) Compute(RotaryEmbedding rope, int headSize, int contextLength)
     {
-        var frequencies = Frequencies(config);
+        var frequencies = Frequencies(rope, headSize, contextLength);
         var half = frequencies.Length;
-        var cos = new float[(long)config.ContextLength * half];
+        var magnitude = (float)(rope.Scaling?.Magnitude ?? 1);
+        var cos = new float[(long)contextLength * half];
         var sin = new float[cos.LongLength];
-        Parallel.For(0, config.ContextLength, position =>
+        Parallel.For(0, contextLength, position =>
         {
             for (var i = 0; i < half; i++)
             {
                 double angle = position * frequencies[i];
                 var index = ((long)position * half) + i;
-                cos[index] = (float)Math.Cos(angle);
-                sin[index] = (float)Math.Sin(angle);
+                cos[index] = (float)Math.Cos(angle) * magnitude;
+                sin[index] = (float)Math.Sin(angle) * magnitude;
             }
         });
         return (cos, sin);
     }
 
-    private static float[] Frequencies(HfConfig config)
+    private static float[] Frequencies(RotaryEmbedding rope, int headSize, int contextLength)
     {
-        var frequencies = new float[config.HeadSize / 2];
+        var width = rope.Width(headSize);
+        var frequencies = new float[width / 2];
         for (var i = 0; i < frequencies.Length; i++)
         {
-            var exponent = (float)(2 * i) / config.HeadSize;
-            frequencies[i] = 1f / (float)Math.Pow(config.RopeTheta, exponent);
-            if (config.RopeScaling is { } scaling)
-            {
-                frequencies[i] = Rescale(frequencies[i], scaling);
-            }
+            var exponent = (float)(2 * i) / width;
+            var period = (float)Math.Pow(rope.Theta, exponent);
+            frequencies[i] = rope.Scaling?.Frequency(period, i, contextLength) ?? (1f / period);
         }
 
         return frequencies;
-    }
-
-    private static float Rescale(float frequency, RopeScaling scaling)
-    {
-        var wavelength = 2 * Math.PI / frequency;
-        if (wavelength < scaling.OriginalContextLength / scaling.HighFrequencyFactor)
-        {
-            return frequency;
-        }
-
-        if (wavelength > scaling.OriginalContextLength / scaling.LowFrequencyFactor)
-        {
-            return (float)(frequency / scaling.Factor);
-        }
-
-        var smooth = ((scaling.OriginalContextLength / wavelength) - scaling.LowFrequencyFactor)
-            / (scaling.HighFrequencyFactor - scaling.LowFrequencyFactor);
-        return (float)(((1 - smooth) * frequency / scaling.Factor) + (smooth * frequency));
     }
 }

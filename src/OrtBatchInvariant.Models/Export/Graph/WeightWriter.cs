@@ -12,17 +12,19 @@ internal sealed class WeightWriter(OnnxGraphBuilder builder, DataType floatType)
 {
     private const int PieceBytes = 1 << 25;
 
-    /// <summary>A vector in the graph's float type.</summary>
-    public string Vector(string name, float[] values) => Table(name, values, values.Length);
+    /// <summary>A vector in the graph's float type, or in the one that is given.</summary>
+    public string Vector(string name, float[] values, DataType? type = null) => Table(name, values, type ?? floatType, values.Length);
 
     /// <summary>A small table in the graph's float type, given whole.</summary>
-    public string Table(string name, float[] values, params ReadOnlySpan<long> dims)
+    public string Table(string name, float[] values, params ReadOnlySpan<long> dims) => Table(name, values, floatType, dims);
+
+    private string Table(string name, float[] values, DataType type, params ReadOnlySpan<long> dims)
     {
-        var tensor = builder.Initializer(name, floatType, dims);
+        var tensor = builder.Initializer(name, type, dims);
         Pending([tensor], (data, _) =>
         {
-            var bytes = new byte[values.Length * FloatEncoding.Size(floatType)];
-            FloatEncoding.Encode(values, floatType, bytes, name);
+            var bytes = new byte[values.Length * FloatEncoding.Size(type)];
+            FloatEncoding.Encode(values, type, bytes, name);
             data.Append(tensor, stream => stream.Write(bytes));
         });
         return name;

@@ -46,3 +46,10 @@ internal sealed class StackedMatrix : MatrixSource
         throw new ArgumentOutOfRangeException(nameof(row));
     }
 }
+
+/// <summary>Consecutive rows of a matrix, such as one of two projections that a checkpoint holds as one.</summary>
+internal sealed class RowsOfMatrix(MatrixSource matrix, int firstRow, int rows)
+    : MatrixSource(matrix.Name, rows, matrix.Columns)
+{
+    public override void Read(int row, int firstColumn, Span<float> destination) => matrix.Read(firstRow + row, firstColumn, destination);
+}

@@ -6,9 +6,10 @@ namespace OrtBatchInvariant.Models.Export.Weights;
 /// Weights from a seed, for models whose shape matters and whose text does not. Each value depends on the seed, the
 /// tensor's name and its index only, so any order and any number of threads give the same file.
 /// Matrices are near normal with deviation 1/sqrt(K), so that products keep the size of their input; projections back into
-/// the residual stream are smaller by sqrt(2 layers), so that it does not grow. Norms are near 1, biases near 0.
+/// the residual stream are smaller by sqrt(2 layers), so that it does not grow. Norms, with the offset that a model adds to
+/// their weights, are near 1, biases near 0.
 /// </summary>
-internal sealed class RandomWeights(ulong seed, int layerCount) : IWeightSource
+internal sealed class RandomWeights(ulong seed, int layerCount, float normOffset) : IWeightSource
 {
     private const float VectorDeviation = 0.05f;
 
@@ -26,7 +27,7 @@ internal sealed class RandomWeights(ulong seed, int layerCount) : IWeightSource
     public float[] Vector(string name, int length)
     {
         var key = KeyOf(name);
-        var center = name.EndsWith("bias", StringComparison.Ordinal) ? 0f : 1f;
+        var center = name.EndsWith("bias", StringComparison.Ordinal) ? 0f : 1f - normOffset;
         var values = new float[length];
         for (var i = 0; i < length; i++)
         {
