@@ -124,6 +124,10 @@ public static class BatchInvariantProvider
         }
     }
 
+    /// <summary>Number of GPUs that the provider can run on; it must be registered.</summary>
+    internal static int CountGpus() =>
+        Devices(OnnxRuntimeEnvironment.Instance()).Count(device => device.HardwareDevice.Type == OrtHardwareDeviceType.GPU);
+
     /// <summary>The device to run on: the CPU, or the GPU that CUDA counts as <see cref="BatchInvariantOptions.DeviceId"/>.</summary>
     internal static OrtEpDevice FindDevice(OrtEnv environment, int? deviceId)
     {

@@ -15,6 +15,7 @@ internal static class DemoCommand
     private const int QuickRequiredCompletions = 100;
     private const int NewTokens = 24;
     private const int QuickNewTokens = 12;
+    private const int DeviceRows = 64;
 
     // The last one is long enough that its completion crosses from one block of 128 keys to the next.
     private static readonly string[] s_prompts =
@@ -28,7 +29,10 @@ internal static class DemoCommand
             + "mouth; whenever it is a damp, drizzly November in my soul; whenever I find myself",
     ];
 
-    private sealed record Request(string? Model, bool IsQuick, string? JsonFile, int Threads, int Seed);
+    private sealed record Request(string? Model, bool IsQuick, string? JsonFile, int Threads, int Seed)
+    {
+        public int RequiredCompletions => IsQuick ? QuickRequiredCompletions : DemoCommand.RequiredCompletions;
+    }
 
     public static Command Create()
     {
@@ -37,19 +41,63 @@ internal static class DemoCommand
         Option<string?> json = Arguments.JsonFile();
         Option<int?> threads = Arguments.Threads();
         var seed = new Option<int?>("--seed") { Description = "What the neighbours of a prompt are drawn from; random if not given.", HelpName = "S" };
+        var device = new Option<string>("--device")
+        {
+            Description = "cpu: through GenAI's loop. cuda: one prompt a thousand times, in a loop whose KV buffers stay on the GPU.",
+            HelpName = "cpu|cuda",
+            DefaultValueFactory = _ => "cpu",
+        };
+        device.AcceptOnlyFromAmong("cpu", "cuda");
+        var deviceId = new Option<int>("--device-id") { Description = "The GPU, counted from 0.", HelpName = "N", Validators = { result => Arguments.AtLeast(result, 0) } };
         var command = new Command("demo", "Complete the same prompts in many different batches, stock and batch-invariant, and count different answers.")
         {
-            model, quick, json, threads, seed,
+            model, device, deviceId, quick, json, threads, seed,
         };
-        command.SetAction((parsed, cancellation) => Task.FromResult(Run(
-            new Request(
+        command.SetAction((parsed, cancellation) =>
+        {
+            var request = new Request(
                 parsed.GetValue(model),
                 parsed.GetValue(quick),
                 parsed.GetValue(json),
                 parsed.GetValue(threads) ?? Environment.ProcessorCount,
-                parsed.GetValue(seed) ?? Random.Shared.Next()),
-            cancellation)));
+                parsed.GetValue(seed) ?? Random.Shared.Next());
+            return Task.FromResult(parsed.GetValue(device) == "cuda" ? RunOnGpu(request, parsed.GetValue(deviceId), cancellation) : Run(request, cancellation));
+        });
         return command;
+    }
+
+    private static int RunOnGpu(Request request, int deviceId, CancellationToken cancellation)
+    {
+        if (request.JsonFile is { } file)
+        {
+            AtomicText.CheckTarget(file);
+        }
+
+        ModelFolder? given = request.Model is { } path ? ModelFolder.Open(path) : null;
+        OnnxRuntimeLibrary.LoadFirst();
+        BatchInvariantProvider.Register();
+        DeviceDemo.CheckDevice(deviceId);
+        IReadOnlyList<DemoModel> models = given is not null ? [Named(given)] : DemoCheckpoint.ExportForCuda(cancellation);
+        var options = new DeviceDemoOptions(
+            deviceId, given is null ? Tokens(s_prompts[0], cancellation) : null, request.RequiredCompletions,
+            request.IsQuick ? QuickNewTokens : NewTokens, DeviceRows, request.Seed);
+        DeviceDemoResult result = Terminal.WithProgress(addBar => DeviceDemo.Run(models, options, addBar, cancellation));
+        DeviceDemoReport.Print(result, Terminal.Out);
+        if (request.JsonFile is not null)
+        {
+            AtomicText.Write(request.JsonFile, DeviceDemoReport.ToJson(result));
+        }
+
+        return result.Passed ? ExitCode.Success : ExitCode.Failure;
+    }
+
+    // GenAI makes a tokenizer of a model that it has loaded, so the demo model's form for CPUs lends its own.
+    private static int[] Tokens(string prompt, CancellationToken cancellation)
+    {
+        using var genAI = new OgaHandle();
+        using HostedModel model = HostedModel.Load(DemoCheckpoint.Export(cancellation)[^1].Folder, new HostOptions { Kernels = KernelSet.Stock });
+        using Sequences sequences = model.Tokenizer.Encode(prompt);
+        return sequences[0].ToArray();
     }
 
     private static int Run(Request request, CancellationToken cancellation)
@@ -68,7 +116,7 @@ internal static class DemoCommand
         using var genAI = new OgaHandle();
         IReadOnlyList<DemoModelResult> results = Terminal.WithProgress(addBar => RunAll(models, request, addBar, cancellation));
         var result = new DemoResult(
-            results, request.IsQuick ? QuickRequiredCompletions : RequiredCompletions, request.Threads, request.Seed, Stopwatch.GetElapsedTime(start));
+            results, request.RequiredCompletions, request.Threads, request.Seed, Stopwatch.GetElapsedTime(start));
 
         DemoReport.Print(result, Terminal.Out);
         if (request.JsonFile is not null)

@@ -18,14 +18,25 @@ internal static class DemoCheckpoint
         ("fp32", "fp32", new ExportOptions { Precision = ExportPrecision.Fp32 }),
     ];
 
-    /// <summary>The demo model in each precision.</summary>
-    public static IReadOnlyList<DemoModel> Export(CancellationToken cancellation)
+    private static readonly (string Name, string Title, ExportOptions Options)[] s_cudaExports =
+    [
+        ("cuda-fp16", "fp16", new ExportOptions { Precision = ExportPrecision.Fp16, Target = ExportTarget.Cuda }),
+        ("cuda-int4", "int4 weights", new ExportOptions { Precision = ExportPrecision.Int4, Target = ExportTarget.Cuda, AccuracyLevel = 0 }),
+    ];
+
+    /// <summary>The demo model in each precision that is common on CPUs.</summary>
+    public static IReadOnlyList<DemoModel> Export(CancellationToken cancellation) => Export(s_exports, cancellation);
+
+    /// <summary>The demo model in each precision that is common on GPUs.</summary>
+    public static IReadOnlyList<DemoModel> ExportForCuda(CancellationToken cancellation) => Export(s_cudaExports, cancellation);
+
+    private static IReadOnlyList<DemoModel> Export((string Name, string Title, ExportOptions Options)[] exports, CancellationToken cancellation)
     {
         string checkpoint = Find();
         string cache = Path.Combine(CacheRoot(), "ortbi", Digest(checkpoint));
         return
         [
-            .. s_exports.Select(export => new DemoModel(
+            .. exports.Select(export => new DemoModel(
                 export.Title, ModelFolder.Open(Export(checkpoint, Path.Combine(cache, export.Name), export.Options, cancellation)))),
         ];
     }

@@ -24,6 +24,9 @@ internal static class DemoReport
         PrintVerdict(result, console);
     }
 
+    /// <summary>A number of different answers, as a table shows it.</summary>
+    public static string Count(int different) => different == 1 ? "[green]1[/]" : $"[red]{different}[/]";
+
     private static Table TableOf(DemoModelResult model)
     {
         var table = new Table()
@@ -92,8 +95,6 @@ internal static class DemoReport
         console.MarkupLineInterpolated(
             $"[grey]{Number(result.Models.Sum(model => model.BatchInvariant.All.LogitsCompared))} logits compared; {result.Threads} threads; seed {result.Seed}; {result.Elapsed.TotalSeconds:F0} s.[/]");
     }
-
-    private static string Count(int different) => different == 1 ? "[green]1[/]" : $"[red]{different}[/]";
 
     private static string Number(double value) => value.ToString("N0", CultureInfo.InvariantCulture);
 
