@@ -50,6 +50,14 @@ public sealed class RefusalTests(ITestOutputHelper output)
             AttentionTests.PackedQkv([], ("past_present_share_buffer", 1)),
             "a past that shares its buffer with present is not served (nor by ONNX Runtime on CPUs)",
             false),
+        ["MoE, use_sparse_mixer"] = (MoeTests.Plain(("k", 2), ("use_sparse_mixer", 1)), "the attribute use_sparse_mixer is not served", true),
+        ["MoE, swiglu_fusion 0"] = (
+            MoeTests.Plain(("activation_type", "swiglu")), "swiglu is served with swiglu_fusion 1 and 2, got 0", false),
+        ["MoE, fc3"] = (
+            MoeTests.Plain() with { Inputs = [.. MoeTests.Plain().Inputs, Weight("fc3_weights", 5, 32, 64)] },
+            "a third layer (fc3) is not served (nor by ONNX Runtime on CPUs)",
+            false),
+        ["QMoE, quant_type"] = (MoeTests.Quantized(4, 32, false, [("quant_type", "fp4")]), "quant_type 'fp4' is not served", false),
         ["FusedMatMul, transBatchA"] = (
             MatMulTests.Fused(Rows("a", [1, 2, 8]), Weight("b", 2, 8, 3), ("transBatchA", 1)) with { Outputs = [new("y", -1)] },
             "the attribute transBatchA is not served",

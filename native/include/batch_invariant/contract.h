@@ -32,6 +32,11 @@
 //                   acc = fma(acc, a, accb*b), sum likewise; y = acc / sum. A key outside the causal
 //                   range or the window contributes nothing, and a block without any such key leaves
 //                   the running state untouched.
+//   moe.f32         router weights by softmax.f32 over the experts (or over the k chosen), where asked
+//                   for divided by their sum, added in the order of choice; each expert gemm.f32
+//                   with its bias, elementwise.f32, gemm.f32 with its bias; y from +0 over the
+//                   chosen experts ascending: y = y + w*e, product and sum rounded. moe.nbits.f32
+//                   and moe.nbits.s8 have the gemm of that name instead.
 //   elementwise.f32 one fixed sequence of operations an element, by position-independent code.
 //
 // CUDA contracts are stated beside their kernels under include/batch_invariant/cuda/.
@@ -47,6 +52,9 @@ inline constexpr const char* kNormF32 = "norm.f32.v1";
 inline constexpr const char* kSoftmaxF32 = "softmax.f32.v1";
 inline constexpr const char* kReduceF32 = "reduce.f32.v1";
 inline constexpr const char* kAttentionF32 = "attention.f32.v1";
+inline constexpr const char* kMoeF32 = "moe.f32.v1";
+inline constexpr const char* kMoeNBitsF32 = "moe.nbits.f32.v1";
+inline constexpr const char* kMoeNBitsS8 = "moe.nbits.s8.v1";
 inline constexpr const char* kElementwiseF32 = "elementwise.f32.v1";
 
 // Constants that are part of the contracts above.

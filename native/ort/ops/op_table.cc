@@ -8,6 +8,7 @@ std::span<const OpDefinition> CpuOps() {
     AppendMatMul(*list);
     AppendGemm(*list);
     AppendMatMulNBits(*list);
+    AppendMoe(*list);
     AppendNorm(*list);
     AppendSoftmax(*list);
     AppendGroupQueryAttention(*list);

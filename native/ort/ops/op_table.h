@@ -11,6 +11,7 @@ namespace batch_invariant::ort {
 void AppendMatMul(std::vector<OpDefinition>& ops);       // MatMul, FusedMatMul
 void AppendGemm(std::vector<OpDefinition>& ops);         // Gemm
 void AppendMatMulNBits(std::vector<OpDefinition>& ops);  // MatMulNBits
+void AppendMoe(std::vector<OpDefinition>& ops);          // MoE, QMoE
 void AppendNorm(std::vector<OpDefinition>& ops);         // the layer and RMS norms
 void AppendSoftmax(std::vector<OpDefinition>& ops);      // Softmax, LogSoftmax
 void AppendGroupQueryAttention(std::vector<OpDefinition>& ops);
