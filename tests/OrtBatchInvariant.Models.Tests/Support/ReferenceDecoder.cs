@@ -2,9 +2,10 @@ namespace OrtBatchInvariant.Models.Tests.Support;
 
 /// <summary>
 /// A decoder's forward pass in float64, written from the models' definitions and from nothing of the exporter: rows are
-/// tokens, weights are [out, in] under their Hugging Face names.
+/// tokens, weights are [out, in] under their Hugging Face names. Cosines and sines can be rounded, for graphs that hold them in
+/// a narrow type.
 /// </summary>
-internal sealed class ReferenceDecoder(TinyModel model, Func<string, double[]> weight)
+internal sealed class ReferenceDecoder(TinyModel model, Func<string, double[]> weight, Func<double, double>? roundRotary = null)
 {
     /// <summary>Logits [tokens, vocabulary] of one sequence.</summary>
     public double[][] Logits(IReadOnlyList<int> tokens)
@@ -137,12 +138,15 @@ internal sealed class ReferenceDecoder(TinyModel model, Func<string, double[]> w
             for (var i = 0; i < half; i++)
             {
                 var (sin, cos) = Math.SinCos(position * (isLocal ? Base(model.LocalTheta!.Value, i) : Frequency(i)));
+                (sin, cos) = (RoundRotary(sin * Magnitude), RoundRotary(cos * Magnitude));
                 var (a, b) = (row[start + i], row[start + i + half]);
-                row[start + i] = ((a * cos) - (b * sin)) * Magnitude;
-                row[start + i + half] = ((b * cos) + (a * sin)) * Magnitude;
+                row[start + i] = (a * cos) - (b * sin);
+                row[start + i + half] = (b * cos) + (a * sin);
             }
         }
     }
+
+    private double RoundRotary(double x) => roundRotary?.Invoke(x) ?? x;
 
     private double Magnitude => model.LongRope is { } rope && model.Context > rope.Original
         ? Math.Sqrt(1 + (Math.Log((double)model.Context / rope.Original) / Math.Log(rope.Original)))
