@@ -4,7 +4,7 @@
 #   ./gpu-check.sh [option...]
 #     --results FOLDER  where results go (results)
 #     --quick           few values and small models
-#     --only WORDS      of: tests alone bad-input invariance completions bench (all of them, in this order)
+#     --only WORDS      of: alone bad-input completions invariance tests sanitize bench (all of them, in this order)
 #     --limit SECONDS   how long one program may take (240)
 #     --bench ARGUMENTS what else `ortbi-gpu bench` is given
 #   Where the archive holds no built library, it is built from the sources with the machine's own nvcc and CMake, for its own GPU.
@@ -15,7 +15,7 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
 results=results; quick=(); limit=240; bench=()
-only=(tests alone bad-input invariance completions bench)
+only=(alone bad-input completions invariance tests sanitize bench)
 while [ $# -gt 0 ]; do
   case $1 in
     --results) results=$2; shift ;;
@@ -51,7 +51,7 @@ if [ ! -f "$library" ]; then
   case $capability in 9.0) architecture=90a-real ;; *) architecture=${capability/./}-real ;; esac
   say "Building for $architecture with $nvcc"
   targets=(ort_batch_invariant); configure=()
-  if wanted tests; then
+  if wanted tests || wanted sanitize; then
     targets+=(cuda_tests)
     configure+=(-DBATCH_INVARIANT_TESTS=ON -DBATCH_INVARIANT_CUDA_TESTS=ON -DBATCH_INVARIANT_GOOGLETEST_SOURCE="$here/googletest")
   fi
@@ -85,28 +85,51 @@ check() {
   failed=$((failed + 1))
   if [ $status -eq 124 ]; then echo "FAILED $label: it took longer than $limit s"; else echo "FAILED $label: exit status $status"; fi
 }
+# google_test LABEL COMMAND...: a GoogleTest program, perhaps under a tool; everything that it prints is kept in LABEL.log.
+google_test() {
+  local label=$1 status=0 begun=$SECONDS; shift
+  timeout "$limit" "$@" > "$results/$label.log" 2>&1 || status=$?
+  printf '%s (%d s)\n' "$label" $((SECONDS - begun))
+  grep -E '^\[  (PASSED|FAILED)|elements compared|^self-test|SUMMARY' "$results/$label.log"
+  [ $status -eq 0 ] && return
+  failed=$((failed + 1)); echo "FAILED $label: exit status $status, see $results/$label.log"
+}
 
-if wanted tests; then
-  for test in library/cuda_*_test; do
-    [ -x "$test" ] || { echo "FAILED tests: the archive holds no GPU test programs"; failed=$((failed + 1)); break; }
-    label=$(basename "$test"); status=0
-    say "$label"
-    timeout "$limit" "$test" --gtest_brief=0 > "$results/$label.log" 2>&1 || status=$?
-    grep -E '^\[  (PASSED|FAILED)|elements compared' "$results/$label.log"
-    if [ $status -ne 0 ]; then failed=$((failed + 1)); echo "FAILED $label: exit status $status"; fi
-  done
-fi
 if wanted alone; then
   check alone "$program" alone
   [ ${#stock[@]} -eq 0 ] || check alone-beside-stock "$peer" alone --stock
 fi
 if wanted bad-input; then check bad-input "$program" bad-input; fi
+if wanted completions; then
+  if [ ${#stock[@]} -eq 0 ]; then check completions "$program" completions; else check completions "$peer" completions --stock; fi
+fi
 if wanted invariance; then
   check invariance "$program" invariance
   [ ${#stock[@]} -eq 0 ] || check invariance-stock "$peer" invariance --stock --only demo --max-rows 32
 fi
-if wanted completions; then
-  if [ ${#stock[@]} -eq 0 ]; then check completions "$program" completions; else check completions "$peer" completions --stock; fi
+if { wanted tests || wanted sanitize; } && ! ls library/cuda_*_test >/dev/null 2>&1; then
+  failed=$((failed + 1)); echo "FAILED tests: the archive holds no GPU test programs"
+fi
+if wanted tests; then
+  say "Kernels"
+  for test in library/cuda_*_test; do
+    [ ! -x "$test" ] || google_test "$(basename "$test")" "$test"
+  done
+fi
+if wanted sanitize; then
+  say "Kernels under compute-sanitizer"
+  sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+  if [ ! -x "$sanitizer" ]; then
+    echo "skipped: there is no compute-sanitizer here (it comes with the CUDA toolkit)"
+  else
+    # The self-test runs every kernel of products, attention and norms once or twice; the others are in programs of their own.
+    for tool in memcheck racecheck initcheck; do
+      for test in self_test:SelfTest.PassesOnThisDevice 'softmax:Rows/0.*' 'elementwise:Elementwise*/1.*' 'layout:*'; do
+        [ ! -x "library/cuda_${test%%:*}_test" ] ||
+          google_test "sanitize-$tool-${test%%:*}" "$sanitizer" --tool $tool --error-exitcode 9 "library/cuda_${test%%:*}_test" "--gtest_filter=${test#*:}"
+      done
+    done
+  fi
 fi
 if wanted bench; then
   if [ ${#stock[@]} -eq 0 ]; then

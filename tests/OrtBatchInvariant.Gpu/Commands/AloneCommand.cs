@@ -23,7 +23,12 @@ internal static class AloneCommand
         foreach (TestModel model in values.Models)
         {
             ModelFolder folder = model.Make(values.ModelsFolder);
-            Check(report, model.Name, folder, values.Options(KernelSet.BatchInvariant), values.ModelsFolder);
+            CoverageReport coverage = Check(report, model.Name, folder, values.Options(KernelSet.BatchInvariant), values.ModelsFolder);
+            if (values.DeviceId is not null && model.Name == values.Models[0].Name)
+            {
+                report.Add("start-up self-test", coverage.SelfTest.Length > 0, $"{coverage.Device}: {coverage.SelfTest}");
+            }
+
             if (values is { Stock: true, DeviceId: not null })
             {
                 Check(
@@ -35,17 +40,17 @@ internal static class AloneCommand
         return report.Finish();
     }
 
-    private static void Check(CheckReport report, string name, ModelFolder folder, DecoderModelOptions options, string work)
+    private static CoverageReport Check(CheckReport report, string name, ModelFolder folder, DecoderModelOptions options, string work)
     {
         string profile;
-        int varying;
+        CoverageReport coverage;
         using (DecoderModel model = DecoderModel.Open(folder, options with { ProfilePrefix = Path.Combine(work, "profile") }))
         {
             using var batch = new DecoderBatch(model, 2, 24);
             batch.Append([[1, 2, 3, 4, 5], [6, 7, 8]]).Dispose();
             batch.Step([9, 10]).Dispose();
             batch.Append([[11], [12]]).Dispose();
-            varying = model.Coverage!.VaryingNodes.Count;
+            coverage = model.Coverage!;
             profile = model.EndProfiling();
         }
 
@@ -58,6 +63,7 @@ internal static class AloneCommand
             : [.. nodes.Where(node => (node.Provider == "CPUExecutionProvider" || node.Op.StartsWith("Memcpy", StringComparison.Ordinal)) && !node.IsShapeArithmetic)];
         int ours = nodes.Count(node => node.Provider == BatchInvariantProvider.Name);
         string detail = wrong.Count == 0 ? counts : $"{counts}; left to the CPU: {string.Join(", ", wrong.Take(8).Select(node => $"{node.Name} ({node.Op})"))}";
-        report.Add(name, wrong.Count == 0 && varying == 0 && ours > 0, $"{detail}; {varying} nodes can vary");
+        report.Add(name, wrong.Count == 0 && coverage.VaryingNodes.Count == 0 && ours > 0, $"{detail}; {coverage.VaryingNodes.Count} nodes can vary");
+        return coverage;
     }
 }

@@ -81,6 +81,12 @@ internal static partial class Summary
         double seconds = Milliseconds().Match(text) is { Success: true } total ? double.Parse(total.Groups[1].Value, CultureInfo.InvariantCulture) / 1000 : 0;
         List<Check> checks = [.. begun.Distinct().Select(name => new Check(name, ended.Contains(name), ""))];
         checks.Add(new Check("elements compared", compared > 0, $"{compared}") { ElementsCompared = compared });
+        if (text.Contains("COMPUTE-SANITIZER", StringComparison.Ordinal))
+        {
+            Match found = Sanitized().Match(text);
+            checks.Add(new Check("compute-sanitizer", found.Success && found.Groups[1].Value == "0", found.Success ? found.Value : "it gave no summary"));
+        }
+
         return new CheckRecord(Path.GetFileNameWithoutExtension(file), true, "", "", seconds, checks);
     }
 
@@ -92,6 +98,9 @@ internal static partial class Summary
 
     [GeneratedRegex(@"(\d+) elements compared", RegexOptions.Multiline)]
     private static partial Regex Compared();
+
+    [GeneratedRegex(@"SUMMARY: (\d+) (?:errors?|hazards?)")]
+    private static partial Regex Sanitized();
 
     [GeneratedRegex(@"ran\. \((\d+) ms total\)")]
     private static partial Regex Milliseconds();
