@@ -11,6 +11,8 @@ internal static class DemoCheckpoint
 {
     private static readonly string s_relativePath = Path.Combine("models", "demo");
 
+    private static readonly TimeSpan s_unusedAfter = TimeSpan.FromDays(14);
+
     private static readonly (string Name, string Title, ExportOptions Options)[] s_exports =
     [
         ("int4", "int4 weights, accuracy_level 4 (GenAI's default on CPUs)", new ExportOptions { Precision = ExportPrecision.Int4, AccuracyLevel = 4 }),
@@ -33,7 +35,11 @@ internal static class DemoCheckpoint
     private static IReadOnlyList<DemoModel> Export((string Name, string Title, ExportOptions Options)[] exports, CancellationToken cancellation)
     {
         string checkpoint = Find();
-        string cache = Path.Combine(CacheRoot(), "ortbi", Digest(checkpoint));
+        string root = Path.Combine(CacheRoot(), "ortbi");
+        string cache = Path.Combine(root, Digest(checkpoint));
+        Directory.CreateDirectory(cache);
+        Directory.SetLastWriteTimeUtc(cache, DateTime.UtcNow);
+        RemoveUnused(root);
         return
         [
             .. exports.Select(export => new DemoModel(
@@ -45,7 +51,6 @@ internal static class DemoCheckpoint
     {
         if (!Directory.Exists(output))
         {
-            Directory.CreateDirectory(Path.GetDirectoryName(output)!);
             try
             {
                 ModelExporter.Export(checkpoint, output, options, cancellation: cancellation);
@@ -57,6 +62,25 @@ internal static class DemoCheckpoint
         }
 
         return output;
+    }
+
+    // Every version of the exporter has a folder of its own; those of versions no longer run would stay for ever.
+    private static void RemoveUnused(string root)
+    {
+        foreach (DirectoryInfo folder in new DirectoryInfo(root).EnumerateDirectories())
+        {
+            if (DateTime.UtcNow - folder.LastWriteTimeUtc > s_unusedAfter)
+            {
+                try
+                {
+                    folder.Delete(recursive: true);
+                }
+                catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+                {
+                    // In use or not ours: the next run tries again.
+                }
+            }
+        }
     }
 
     private static string Find()
