@@ -16,6 +16,20 @@
 namespace bi = batch_invariant;
 namespace bi_ort = batch_invariant::ort;
 
+namespace {
+
+// Copies as much as fits with a final NUL; gives the whole length without it.
+int32_t CopyText(const std::string& text, char* buffer, int32_t capacity) {
+  if (buffer != nullptr && capacity > 0) {
+    const size_t count = std::min(text.size(), static_cast<size_t>(capacity) - 1);
+    std::memcpy(buffer, text.data(), count);
+    buffer[count] = '\0';
+  }
+  return static_cast<int32_t>(text.size());
+}
+
+}  // namespace
+
 BATCH_INVARIANT_EXPORT OrtStatus* CreateEpFactories(const char*, const OrtApiBase* base,
                                                     const OrtLogger*, OrtEpFactory** factories,
                                                     size_t max_factories,
@@ -63,12 +77,16 @@ BATCH_INVARIANT_EXPORT int32_t OrtBatchInvariant_GetCoverageReport(const char* r
   try {
     std::string json;
     if (report_id == nullptr || !bi_ort::FindReport(report_id, &json)) return -1;
-    if (buffer != nullptr && capacity > 0) {
-      const size_t count = std::min(json.size(), static_cast<size_t>(capacity) - 1);
-      std::memcpy(buffer, json.data(), count);
-      buffer[count] = '\0';
-    }
-    return static_cast<int32_t>(json.size());
+    return CopyText(json, buffer, capacity);
+  } catch (...) {
+    return -1;
+  }
+}
+
+BATCH_INVARIANT_EXPORT int32_t OrtBatchInvariant_GetInvariantOps(char* buffer,
+                                                                 int32_t capacity) noexcept {
+  try {
+    return CopyText(bi_ort::InvariantOpsToJson(), buffer, capacity);
   } catch (...) {
     return -1;
   }

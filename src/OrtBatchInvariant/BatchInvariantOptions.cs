@@ -28,6 +28,9 @@ public class BatchInvariantOptions
     /// <value>The default is <see langword="null"/>: a name is made up.</value>
     public string? ReportId { get; set; }
 
+    /// <summary>Whether the session ends once its report is made, before any weight is read.</summary>
+    internal bool DryRun { get; set; }
+
     /// <summary>These options as the key-value pairs that the native provider reads.</summary>
     /// <exception cref="BatchInvariantException">A value, or a combination of values, makes no sense.</exception>
     public IReadOnlyDictionary<string, string> ToProviderOptions()
@@ -63,6 +66,11 @@ public class BatchInvariantOptions
             }
 
             pairs["enable_cuda_graph"] = "1";
+        }
+
+        if (DryRun)
+        {
+            pairs["dry_run"] = "1";
         }
 
         if (ReportId is { } reportId)

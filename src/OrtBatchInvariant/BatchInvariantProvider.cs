@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text.Json;
 using Microsoft.ML.OnnxRuntime;
 using OrtBatchInvariant.Internal;
 
@@ -14,6 +15,9 @@ public static class BatchInvariantProvider
 
     /// <summary>The name under which <see cref="Register"/> registers the library with ONNX Runtime.</summary>
     public const string RegistrationName = "BatchInvariant";
+
+    /// <summary>The domain of the library's custom ops, which hosts without the provider run.</summary>
+    public const string CustomOpDomain = "ort.batch_invariant";
 
     /// <summary>The environment variable that, if set, holds the full path of the native library.</summary>
     public const string LibraryVariable = "ORT_BATCH_INVARIANT_LIBRARY";
@@ -43,6 +47,19 @@ public static class BatchInvariantProvider
             return Enum.TryParse(name, ignoreCase: true, out CpuInstructionSet set)
                 ? set
                 : throw new BatchInvariantException($"The native library uses an instruction set, '{name}', that this version does not know.");
+        }
+    }
+
+    /// <summary>The operators that count as invariant by nature whatever their types; others do only on whole numbers.</summary>
+    /// <exception cref="BatchInvariantException">The library is missing or is not this provider's.</exception>
+    public static IReadOnlyList<InvariantOperator> InvariantOperators
+    {
+        get
+        {
+            NativeLibraryFile.Load(null);
+            string json = NativeText.Read(Interop.BatchInvariant.GetInvariantOps)
+                ?? throw new BatchInvariantException("The native library gave no list of invariant operators.");
+            return JsonSerializer.Deserialize(json, CoverageReportJsonContext.Default.IReadOnlyListInvariantOperator)!;
         }
     }
 

@@ -9,7 +9,14 @@ namespace OrtBatchInvariant;
 /// <param name="ServedBy">Whose kernel runs it.</param>
 /// <param name="Contract">The id of the arithmetic contract that the kernel keeps, for example <c>gemm.f32.v1</c>; empty for stock kernels.</param>
 /// <param name="Reason">Why the node was left to a kernel that varies; empty otherwise.</param>
-public sealed record CoverageNode(string Name, string Op, string Domain, ServedBy ServedBy, string Contract, string Reason);
+public sealed record CoverageNode(string Name, string Op, string Domain, ServedBy ServedBy, string Contract, string Reason)
+{
+    /// <summary>The op of the domain <see cref="BatchInvariantProvider.CustomOpDomain"/> that does the same; empty where there is none.</summary>
+    public string CustomOp { get; init; } = "";
+
+    /// <summary>Whether the session created a kernel of the provider for it: what happened, where <see cref="ServedBy"/> is the plan.</summary>
+    public bool HasKernel { get; init; }
+}
 
 /// <summary>How many nodes of a session share op, domain, server, contract and reason.</summary>
 /// <param name="Op">The operator.</param>

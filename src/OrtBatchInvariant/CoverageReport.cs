@@ -57,6 +57,39 @@ public sealed class CoverageReport
                 $"There is no coverage report '{reportId}': create a session with this {nameof(BatchInvariantOptions.ReportId)} first.");
     }
 
+    /// <summary>
+    /// What would serve each node of a model file as it stands: with no optimization of ONNX Runtime, and without a session or a look
+    /// at its weights. Nodes of the domain <see cref="BatchInvariantProvider.CustomOpDomain"/> are served by the custom-op library.
+    /// </summary>
+    /// <param name="modelPath">The <c>.onnx</c> file.</param>
+    /// <returns>The nodes after model-local functions are inlined; constants are none.</returns>
+    /// <exception cref="BatchInvariantException">The provider cannot be registered.</exception>
+    /// <exception cref="OnnxRuntimeException">ONNX Runtime cannot load the model.</exception>
+    public static CoverageReport ForModel(string modelPath)
+    {
+        ArgumentNullException.ThrowIfNull(modelPath);
+        using var sessionOptions = new SessionOptions
+        {
+            GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL,
+            LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL,
+        };
+        var lease = new CoverageReportLease(null);
+        sessionOptions.AppendBatchInvariant(new BatchInvariantOptions { Strict = false, DryRun = true, ReportId = lease.ReportId });
+        sessionOptions.RegisterCustomOpLibraryV2(BatchInvariantProvider.GetLibraryPath(), out _);
+        try
+        {
+            new InferenceSession(modelPath, sessionOptions).Dispose();
+        }
+        catch (OnnxRuntimeException exception) when (exception.Message.Contains("dry run", StringComparison.Ordinal))
+        {
+            // As asked. A graph of ops that nobody knows cannot be ended this way; then the session's own error comes through.
+        }
+
+        string? json = NativeCoverageReports.TryRead(lease.ReportId);
+        GC.KeepAlive(lease);
+        return json is not null ? Parse(json) : throw new BatchInvariantException($"{modelPath}: has no nodes.");
+    }
+
     /// <summary>Frees the native copy of a report. Reports that were read already stay valid.</summary>
     public static void Release(string reportId)
     {

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "ort/ops/op.h"
+#include "ort/ops/custom_form.h"
 
 namespace batch_invariant::ort {
 namespace {
@@ -23,10 +23,6 @@ struct CustomKernel {
   std::unique_ptr<OpKernel> kernel;
   cpu::InstructionSet instruction_set;
 };
-
-const char* CustomName(const OpDefinition& op) {
-  return op.custom_name != nullptr ? op.custom_name : op.name;
-}
 
 const CustomOp& Self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
 
@@ -117,18 +113,6 @@ std::unique_ptr<CustomOp> MakeCustomOp(const OpDefinition& op, const std::vector
   return custom;
 }
 
-bool IsNewestForm(std::span<const OpDefinition> ops, const OpDefinition& op) {
-  for (const OpDefinition& other : ops) {
-    // The ONNX form wins a name that com.microsoft uses as well.
-    const bool same_name = std::string_view(CustomName(other)) == CustomName(op);
-    if (!same_name || &other == &op) continue;
-    const bool other_is_onnx = other.domain[0] == '\0';
-    const bool is_onnx = op.domain[0] == '\0';
-    if (other_is_onnx != is_onnx ? other_is_onnx : other.since_first > op.since_first) return false;
-  }
-  return true;
-}
-
 struct Domain {
   Ort::CustomOpDomain domain{kCustomOpDomain};
   std::vector<std::unique_ptr<CustomOp>> ops;
@@ -152,7 +136,7 @@ Status AddCustomOps(OrtSessionOptions* options) {
     auto made = std::make_unique<Domain>();
     const std::span<const OpDefinition> ops = CpuOps();
     for (const OpDefinition& op : ops) {
-      if (IsNewestForm(ops, op)) AppendAllTypes(op, *made);
+      if (IsCustomForm(ops, op)) AppendAllTypes(op, *made);
     }
     return made.release();
   }();

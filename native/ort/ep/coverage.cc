@@ -150,6 +150,11 @@ void AppendJsonString(std::string& json, std::string_view text) {
   json += '"';
 }
 
+void AppendJsonFlag(std::string& json, std::string_view key, bool value) {
+  AppendJsonString(json, key);
+  json += value ? ":true" : ":false";
+}
+
 void AppendJsonField(std::string& json, std::string_view key, std::string_view value, bool last) {
   AppendJsonString(json, key);
   json += ':';
@@ -171,8 +176,8 @@ std::string_view ServedByText(ServedBy served_by) {
 
 std::mutex g_reports_mutex;
 
-std::map<std::string, std::string>& Reports() {
-  static auto* reports = new std::map<std::string, std::string>();
+std::map<std::string, CoverageReport>& Reports() {
+  static auto* reports = new std::map<std::string, CoverageReport>();
   return *reports;
 }
 
@@ -228,24 +233,60 @@ std::string ToJson(const CoverageReport& report) {
       AppendJsonField(json, "domain", node.domain, false);
       AppendJsonField(json, "servedBy", ServedByText(node.served_by), false);
       AppendJsonField(json, "contract", node.contract, false);
-      AppendJsonField(json, "reason", node.reason, true);
+      AppendJsonField(json, "reason", node.reason, false);
+      AppendJsonField(json, "customOp", node.custom_op, false);
+      AppendJsonFlag(json, "hasKernel", node.has_kernel);
       json += '}';
     }
   }
   return json + "]}";
 }
 
-void StoreReport(const std::string& id, const CoverageReport& report) {
-  std::string json = ToJson(report);
+std::string InvariantOpsToJson() {
+  std::string json = "[";
+  const auto append = [&json](const auto& list, std::string_view domain, bool internal) {
+    for (const std::string_view op : list) {
+      json += json.size() > 1 ? ",{" : "{";
+      AppendJsonField(json, "domain", domain, false);
+      AppendJsonField(json, "op", op, false);
+      AppendJsonFlag(json, "internal", internal);
+      json += '}';
+    }
+  };
+  append(kInvariantOnnxOps, "", false);
+  append(kInvariantMicrosoftOps, "com.microsoft", false);
+  append(kInvariantInternalOps, "", true);
+  return json + "]";
+}
+
+void StoreReport(const std::string& id, CoverageReport report) {
   const std::lock_guard lock(g_reports_mutex);
-  Reports()[id] = std::move(json);
+  Reports()[id] = std::move(report);
+}
+
+void RecordKernel(const std::string& id, const std::string& node, const std::string& op) {
+  const std::lock_guard lock(g_reports_mutex);
+  const auto found = Reports().find(id);
+  if (found == Reports().end()) return;
+  for (auto& [graph, nodes] : found->second.graphs) {
+    for (NodeCoverage& coverage : nodes) {
+      if (coverage.has_kernel || coverage.name != node || coverage.op != op) continue;
+      coverage.has_kernel = true;
+      return;
+    }
+  }
+  // Not planned: the report must not be silent about it.
+  NodeCoverage unplanned{node, op, "", ServedBy::kStockVarying, "",
+                         "a kernel was created that the partitioning did not plan"};
+  unplanned.has_kernel = true;
+  found->second.graphs[{}].push_back(std::move(unplanned));
 }
 
 bool FindReport(const std::string& id, std::string* json) {
   const std::lock_guard lock(g_reports_mutex);
   const auto found = Reports().find(id);
   if (found == Reports().end()) return false;
-  *json = found->second;
+  *json = ToJson(found->second);
   return true;
 }
 

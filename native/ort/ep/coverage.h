@@ -21,6 +21,8 @@ struct NodeCoverage {
   ServedBy served_by = ServedBy::kStockVarying;
   std::string contract;  // of nodes served by us
   std::string reason;    // why a varying node is not served
+  std::string custom_op = {};  // the name in the custom-op domain, of served nodes that have one
+  bool has_kernel = false;  // a kernel of ours was created for it
 };
 
 struct CoverageReport {
@@ -42,8 +44,14 @@ bool IsInvariantByNature(const Ort::ConstNode& node);
 
 std::string ToJson(const CoverageReport& report);
 
+// The ops that count as invariant by nature whatever their types, as JSON: an array of objects with
+// `domain`, `op` and `internal`, which is true for nodes that ONNX Runtime alone inserts.
+std::string InvariantOpsToJson();
+
 // Reports are kept for the host under the id of the option report_id. Thread-safe.
-void StoreReport(const std::string& id, const CoverageReport& report);
+void StoreReport(const std::string& id, CoverageReport report);
+// Records that a kernel of ours was created for a node: what ONNX Runtime did with the plan.
+void RecordKernel(const std::string& id, const std::string& node, const std::string& op);
 bool FindReport(const std::string& id, std::string* json);
 void ReleaseReport(const std::string& id);
 

@@ -18,6 +18,7 @@ struct EpOptions {
   std::string device;      // "cpu", "cuda", or empty: the GPU if the session was given one
   int64_t device_id = -1;  // CUDA ordinal; -1: the first one given
   bool enable_cuda_graph = false;
+  bool dry_run = false;  // end the session once its report is made: no weight is read
 };
 
 // The device side of one session.

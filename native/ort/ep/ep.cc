@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "ort/ep/custom_coverage.h"
 #include "ort/ep/host_values.h"
 #include "ort/ep/kernel_registry.h"
 
@@ -42,6 +43,9 @@ Status ReadOptions(Ort::ConstSessionOptions session_options, EpOptions* options)
   };
   if (const std::string value = entry("strict"); !value.empty()) {
     BATCH_INVARIANT_RETURN_IF_ERROR(ReadSwitch("strict", value, &options->strict));
+  }
+  if (const std::string value = entry("dry_run"); !value.empty()) {
+    BATCH_INVARIANT_RETURN_IF_ERROR(ReadSwitch("dry_run", value, &options->dry_run));
   }
   if (const std::string value = entry("enable_cuda_graph"); !value.empty()) {
     BATCH_INVARIANT_RETURN_IF_ERROR(
@@ -142,6 +146,8 @@ DeviceSession& BatchInvariantEp::Device(const OrtEp* self) {
 Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportInfo* support_info) {
   const OrtEpApi& ep_api = Ort::GetEpApi();
   const OrtNode* first_varying = nullptr;
+  const OrtNode* first_known = nullptr;
+  std::vector<const OrtNode*> served;
   const std::lock_guard lock(mutex_);
   HostValues host_values;
   std::vector<NodeCoverage> nodes;
@@ -150,7 +156,9 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
         node.GetName(), node.GetOperatorType(), node.GetDomain(), ServedBy::kStockVarying, "", ""};
     const GraphNodeInfo info(node);
     const OpDefinition* op = FindOp(ops_, node);
-    if (op != nullptr && device_ != nullptr && IsInvariantByNature(node) &&
+    if (coverage.domain == kCustomOpDomain) {
+      CoverCustomOp(info, &coverage);
+    } else if (op != nullptr && device_ != nullptr && IsInvariantByNature(node) &&
         host_values.BelongsOnHost(node)) {
       coverage.reason = "its inputs are in host memory";
     } else if (op != nullptr) {
@@ -163,8 +171,8 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
         if (definition != nullptr) {
           coverage.served_by = ServedBy::kBatchInvariant;
           coverage.contract = op->contract(info);
-          BATCH_INVARIANT_RETURN_IF_ERROR(
-              FromOrtStatus(ep_api.EpGraphSupportInfo_AddSingleNode(support_info, node)));
+          coverage.custom_op = CustomOpFor(node);
+          served.push_back(node);
         } else {
           coverage.reason = "its types are not served";
         }
@@ -172,7 +180,7 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
     } else {
       coverage.reason = "this op is neither served here nor known to be invariant";
     }
-    if (coverage.served_by != ServedBy::kBatchInvariant) {
+    if (coverage.served_by != ServedBy::kBatchInvariant || op == nullptr) {
       host_values.AddOutputs(node);
     } else {
       for (const int output : op->host_outputs) host_values.AddOutput(node, output);
@@ -181,6 +189,9 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
       coverage.served_by = ServedBy::kStockInvariant;
       coverage.reason.clear();
     }
+    if (coverage.served_by != ServedBy::kStockVarying && first_known == nullptr) {
+      first_known = node;
+    }
     if (coverage.served_by == ServedBy::kStockVarying && first_varying == nullptr) {
       first_varying = node;
     }
@@ -188,18 +199,29 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
   }
   report_.graphs[GraphKey(graph)] = std::move(nodes);
   if (!options_.report_id.empty()) StoreReport(options_.report_id, report_);
-  if (options_.strict && first_varying != nullptr) {
-    // An error returned here would only be logged and everything would run on stock kernels. A node
-    // taken for compilation makes ONNX Runtime call Compile, whose error does fail the session.
-    OrtNodeFusionOptions fusion{};
-    fusion.ort_version_supported = kOrtApiVersion;
-    return FromOrtStatus(
-        ep_api.EpGraphSupportInfo_AddNodesToFuse(support_info, &first_varying, 1, &fusion));
+  // An error returned here would only be logged and everything would run on stock kernels. A node
+  // taken for compilation makes ONNX Runtime call Compile, whose error does fail the session. The
+  // first look is at a graph whose functions are not inlined yet, and a call that is taken never
+  // is: so a node is taken that is none, if there is one.
+  const OrtNode* taken = nullptr;
+  const bool is_main = static_cast<const OrtNode*>(graph.GetParentNode()) == nullptr;
+  // The graphs inside a model are looked at first: a dry run goes on until it has seen them all.
+  if (options_.dry_run ? is_main : options_.strict && first_varying != nullptr) {
+    taken = first_known != nullptr ? first_known : first_varying;
   }
-  return Status::Ok();
+  for (const OrtNode* node : served) {
+    if (node == taken) continue;
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        FromOrtStatus(ep_api.EpGraphSupportInfo_AddSingleNode(support_info, node)));
+  }
+  if (taken == nullptr) return Status::Ok();
+  OrtNodeFusionOptions fusion{};
+  fusion.ort_version_supported = kOrtApiVersion;
+  return FromOrtStatus(ep_api.EpGraphSupportInfo_AddNodesToFuse(support_info, &taken, 1, &fusion));
 }
 
 Status BatchInvariantEp::Compile() {
+  if (options_.dry_run) return Status::Unsupported("dry run: no session is made");
   const std::lock_guard lock(mutex_);
   const NodeCoverage* first = nullptr;
   int64_t others = -1;

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 
+#include "ort/ep/coverage.h"
 #include "ort/ep/ep.h"
 #include "ort/ops/element_types.h"
 
@@ -63,6 +64,9 @@ OrtStatus* ORT_API_CALL CreateKernel(void* state, const OrtKernelInfo* info,
     kernel->device = provider->services();
     BATCH_INVARIANT_RETURN_IF_ERROR(op.create(node, &kernel->kernel));
     kernel->kernel->set_device(kernel->device);
+    if (const std::string& report = provider->options().report_id; !report.empty()) {
+      RecordKernel(report, node.Name(), op.name);
+    }
     *out = kernel.release();
     return Status::Ok();
   });

@@ -13,6 +13,15 @@ struct ReduceAxes {
   bool known = true;
   std::vector<int64_t> list;  // empty: see `all`
   bool all = false;           // nothing given and noop_with_empty_axes is 0
+
+  // True for -1, for -2 and -1, and so on: the last axes whatever the rank.
+  bool AreLast() const {
+    std::vector<int64_t> sorted = list;
+    std::sort(sorted.begin(), sorted.end());
+    sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+    return !sorted.empty() && sorted.back() == -1 &&
+           sorted.front() == -static_cast<int64_t>(sorted.size());
+  }
 };
 
 inline ReduceAxes ReadReduceAxes(const NodeInfo& node) {
@@ -51,7 +60,7 @@ Status AcceptReduce(const NodeInfo& node) {
   const int64_t rank = node.InputRank(0);
   int64_t first = 0;
   int64_t last = 0;
-  if (axes.all) return Status::Ok();
+  if (axes.all || axes.AreLast()) return Status::Ok();
   if (rank < 0) return Status::Unsupported("an input of unknown rank is not served");
   if (!AreNeighbours(axes, rank, &first, &last) || (Device::kLastAxesOnly && last != rank)) {
     return Status::Unsupported(Device::kLastAxesOnly

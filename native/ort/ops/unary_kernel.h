@@ -89,7 +89,8 @@ void AppendActivationOps(std::vector<OpDefinition>& ops) {
   add("", "Erf", 9, 13, &CreateUnary<Device, Op::kErf>);
   add("", "Exp", 6, 13, &CreateUnary<Device, Op::kExp>);
   add("", "Gelu", 20, 20, &CreateOnnxGelu<Device>);
-  add("com.microsoft", "Gelu", 1, 1, &CreateUnary<Device, Op::kGelu>);
+  add("com.microsoft", "Gelu", 1, 1, &CreateUnary<Device, Op::kGelu>).custom_name =
+      "MicrosoftGelu";
   add("com.microsoft", "QuickGelu", 1, 1, &CreateUnary<Device, Op::kQuickGelu>);
   add("com.microsoft", "FastGelu", 1, 1, &CreateUnary<Device, Op::kGeluTanh>)
       .inputs.push_back({"T", true});

@@ -42,6 +42,19 @@ internal static class GraphWalk
         return tensors;
     }
 
+    /// <summary>The dense initializers of the main graph and of subgraphs, wherever those are.</summary>
+    public static IEnumerable<TensorProto> Initializers(ModelProto model) =>
+        Graphs(model).SelectMany(graph => graph.Initializer);
+
+    /// <summary>The main graph and every subgraph, of functions too.</summary>
+    public static IEnumerable<GraphProto> Graphs(ModelProto model) =>
+        (model.Graph is null ? [] : AndBelow(model.Graph)).Concat(model.Functions.SelectMany(function => Below(function.Node)));
+
+    private static IEnumerable<GraphProto> AndBelow(GraphProto graph) => Below(graph.Node).Prepend(graph);
+
+    private static IEnumerable<GraphProto> Below(IEnumerable<NodeProto> nodes) =>
+        nodes.SelectMany(Subgraphs).SelectMany(subgraph => AndBelow(subgraph.Graph));
+
     private static IEnumerable<TensorProto> OfGraph(GraphProto graph) =>
         graph.Initializer
             .Concat(graph.SparseInitializer.SelectMany(OfSparse))

@@ -192,7 +192,7 @@ public sealed class OnnxModel
         modelFile.Commit();
     }
 
-    private static bool IsExternal(TensorProto tensor) => tensor.DataLocation == TensorProto.Types.DataLocation.External;
+    internal static bool IsExternal(TensorProto tensor) => tensor.DataLocation == TensorProto.Types.DataLocation.External;
 
     private static long ByteLength(TensorProto tensor) =>
         ElementTypes.TryByteLength((DataType)tensor.DataType, tensor.Dims, out var bytes) ? bytes : 0;

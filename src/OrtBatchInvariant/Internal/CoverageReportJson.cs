@@ -11,4 +11,5 @@ internal sealed record CoverageReportJson(
     RespectNullableAnnotations = true,
     RespectRequiredConstructorParameters = true)]
 [JsonSerializable(typeof(CoverageReportJson))]
+[JsonSerializable(typeof(IReadOnlyList<InvariantOperator>))]
 internal sealed partial class CoverageReportJsonContext : JsonSerializerContext;

@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace OrtBatchInvariant.Internal;
 
 /// <summary>The coverage reports that the native library keeps.</summary>
@@ -9,22 +7,7 @@ internal static class NativeCoverageReports
     internal static string? TryRead(string reportId)
     {
         NativeLibraryFile.Load(null);
-        byte[] buffer = [];
-        while (true)
-        {
-            int length = Interop.BatchInvariant.GetCoverageReport(reportId, buffer, buffer.Length);
-            if (length < 0)
-            {
-                return null;
-            }
-
-            if (length < buffer.Length)
-            {
-                return Encoding.UTF8.GetString(buffer, 0, length);
-            }
-
-            buffer = new byte[length + 1];
-        }
+        return NativeText.Read((buffer, capacity) => Interop.BatchInvariant.GetCoverageReport(reportId, buffer, capacity));
     }
 
     internal static void Release(string reportId)

@@ -9,7 +9,7 @@ internal static class NativeLibraryFile
     private static readonly string[] s_exports =
     [
         "CreateEpFactories", "ReleaseEpFactory", "OrtBatchInvariant_Version", "OrtBatchInvariant_InstructionSet",
-        "OrtBatchInvariant_GetCoverageReport", "OrtBatchInvariant_ReleaseCoverageReport",
+        "OrtBatchInvariant_GetCoverageReport", "OrtBatchInvariant_ReleaseCoverageReport", "OrtBatchInvariant_GetInvariantOps",
     ];
 
     private static readonly Lock s_lock = new();

@@ -1,0 +1,21 @@
+// The custom-op domain in the coverage report: what serves its nodes, and which nodes of other
+// domains it has an op for.
+#ifndef BATCH_INVARIANT_ORT_EP_CUSTOM_COVERAGE_H_
+#define BATCH_INVARIANT_ORT_EP_CUSTOM_COVERAGE_H_
+
+#include <string>
+
+#include "ort/ep/coverage.h"
+#include "ort/ops/op.h"
+
+namespace batch_invariant::ort {
+
+// Fills in what serves a node of the custom-op domain.
+void CoverCustomOp(const NodeInfo& node, NodeCoverage* coverage);
+
+// The custom op that computes what a served node of another domain does; empty if there is none.
+std::string CustomOpFor(const Ort::ConstNode& node);
+
+}  // namespace batch_invariant::ort
+
+#endif  // BATCH_INVARIANT_ORT_EP_CUSTOM_COVERAGE_H_
