@@ -14,7 +14,7 @@ internal static class CommandLine
     {
         var root = new RootCommand("Batch-invariant ONNX Runtime: the bytes of an answer no longer depend on its batch.")
         {
-            DemoCommand.Create(), GenerateCommand.Create(), InspectCommand.Create(), ExportCommand.Create(), BenchCommand.Create(),
+            DemoCommand.Create(), GenerateCommand.Create(), InspectCommand.Create(), ConvertCommand.Create(), ExportCommand.Create(), BenchCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors is [var error, ..])

@@ -55,8 +55,10 @@ public sealed class ModelCoverage
         }
 
         IReadOnlyList<NodeInfo> nodes = GraphInspector.Nodes(model);
+        // A call that was inlined has its nodes in the report, or had at the first look.
+        var functions = model.Proto.Functions.Select(function => (function.Domain, function.Name)).ToHashSet();
         ILookup<int, CoverageNode> byIndex = report.Nodes
-            .Where(node => ModelSkeleton.IndexOf(node.Name) is { } index && index < nodes.Count)
+            .Where(node => ModelSkeleton.IndexOf(node.Name) is { } index && index < nodes.Count && !functions.Contains((node.Domain, node.Op)))
             .ToLookup(node => ModelSkeleton.IndexOf(node.Name)!.Value);
         IEnumerable<NodeCoverage> ofFile = nodes.Select((node, index) => new NodeCoverage(node, Merge(node, [.. byIndex[index]])));
         // The parts of an operator that ONNX Runtime took apart have names of its own.

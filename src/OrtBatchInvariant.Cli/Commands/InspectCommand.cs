@@ -1,56 +1,58 @@
 using System.CommandLine;
 using Microsoft.ML.OnnxRuntime;
+using OrtBatchInvariant.Conversion;
+using OrtBatchInvariant.Models;
+using OrtBatchInvariant.Models.Onnx;
 using OrtBatchInvariant.Verification;
 using OrtBatchInvariant.Verification.Hosting;
 using Spectre.Console;
 
 namespace OrtBatchInvariant.Cli.Commands;
 
-/// <summary>`ortbi inspect`: which kernel serves each node of a model, as a session really assigned them.</summary>
+/// <summary>`ortbi inspect`: what serves each node of a model file, checked against what a session then does.</summary>
 internal static class InspectCommand
 {
     public static Command Create()
     {
         var model = new Argument<string>("MODEL") { Description = "A GenAI model folder, or an .onnx file." };
         var json = new Option<bool>("--json") { Description = "Print every node as JSON." };
-        var command = new Command("inspect", "Show what serves each node of a model, and why not. Exit code 3 if any node can vary.") { model, json };
-        command.SetAction(parsed => Run(parsed.GetRequiredValue(model), parsed.GetValue(json)));
+        var noSession = new Option<bool>("--no-session") { Description = "Leave out the check against a session, which loads the weights." };
+        var command = new Command("inspect", "Show what serves each node of a model, and why not. Exit code 3 if any node can vary.") { model, json, noSession };
+        command.SetAction(parsed => Run(parsed.GetRequiredValue(model), parsed.GetValue(json), !parsed.GetValue(noSession)));
         return command;
     }
 
-    private static int Run(string path, bool json)
+    private static int Run(string path, bool json, bool checkSession)
     {
         string file = Path.GetExtension(path).Equals(".onnx", StringComparison.OrdinalIgnoreCase) && !Directory.Exists(path)
             ? path
             : ModelFolder.Open(path).DecoderFile;
-        CoverageReport report = ReadReport(file);
-        if (report.Nodes.Count == 0)
+        OnnxRuntimeLibrary.LoadFirst();
+        ModelCoverage coverage = ModelCoverage.Of(OnnxModel.Load(file));
+        if (coverage.Nodes.Count == 0)
         {
             throw new VerificationException($"{file}: has no nodes to inspect.");
         }
 
+        CoverageReport? session = checkSession ? ReadSession(file) : null;
+        IReadOnlyList<string> differences = session is null ? [] : coverage.Compare(session);
         if (json)
         {
-            Console.WriteLine(InspectJson.Write(file, report));
+            Console.WriteLine(InspectJson.Write(file, coverage, session, differences));
         }
         else
         {
-            Print(file, report);
+            Print(file, coverage, session, differences);
         }
 
-        return report.VaryingNodes.Count == 0 ? ExitCode.Success : ExitCode.Varies;
+        return coverage.VaryingNodes.Count == 0 && differences.Count == 0 ? ExitCode.Success : ExitCode.Varies;
     }
 
-    private static CoverageReport ReadReport(string file)
+    private static CoverageReport ReadSession(string file)
     {
-        if (!File.Exists(file))
-        {
-            throw new VerificationException($"{file}: no such model file.");
-        }
-
-        OnnxRuntimeLibrary.LoadFirst();
         using var options = new SessionOptions();
         options.AppendBatchInvariant(new BatchInvariantOptions { Strict = false });
+        options.RegisterCustomOpLibraryV2(BatchInvariantProvider.GetLibraryPath(), out _);
         try
         {
             using var session = new InferenceSession(file, options);
@@ -58,28 +60,42 @@ internal static class InspectCommand
         }
         catch (OnnxRuntimeException exception)
         {
-            throw new VerificationException(
+            throw new ModelException(
                 $"{file}: ONNX Runtime cannot load it ({exception.Message.ReplaceLineEndings(" ").Trim().TrimEnd('.')}).", exception);
         }
     }
 
-    private static void Print(string file, CoverageReport report)
+    private static void Print(string file, ModelCoverage coverage, CoverageReport? session, IReadOnlyList<string> differences)
     {
         var table = new Table().Border(TableBorder.Rounded).AddColumns("Op", "Nodes", "Served by", "Contract");
         table.Columns[1].RightAligned();
-        foreach (var group in report.Nodes.GroupBy(node => (node.Op, node.Domain, node.ServedBy, node.Contract)))
+        CoverageNode[] nodes = [.. coverage.Nodes.Select(node => node.Coverage)];
+        foreach (var group in nodes.GroupBy(node => (node.Op, node.Domain, node.ServedBy, node.Contract)))
         {
             string op = Markup.Escape(group.Key.Domain.Length > 0 ? $"{group.Key.Domain}.{group.Key.Op}" : group.Key.Op);
             table.AddRow(op, $"{group.Count()}", Served(group.Key.ServedBy), Markup.Escape(group.Key.Contract));
         }
 
         Terminal.Out.Write(table);
-        foreach (CoverageNode node in report.VaryingNodes)
+        foreach ((NodeInfo? info, CoverageNode node) in coverage.VaryingNodes)
         {
-            Terminal.Out.MarkupLineInterpolated($"[red]varies[/]  {node.Name} ({node.Op}): {node.Reason}");
+            string where = info is { Graph.Length: > 0 } ? $" in {info.Graph}" : "";
+            Terminal.Out.MarkupLineInterpolated($"[red]varies[/]  {node.Name} ({node.Op}){where}: {node.Reason}");
         }
 
-        Terminal.Out.MarkupLineInterpolated($"{file}: {report}.");
+        foreach (string difference in differences)
+        {
+            Terminal.Out.MarkupLineInterpolated($"[red]differs[/] {difference}");
+        }
+
+        Terminal.Out.MarkupLineInterpolated(
+            $"{file}: {nodes.Length} nodes on {coverage.Device} ({coverage.InstructionSet}): {nodes.Count(node => node.ServedBy == ServedBy.BatchInvariant)} batch-invariant, {nodes.Count(node => node.ServedBy == ServedBy.StockInvariant)} stock that do not vary, {coverage.VaryingNodes.Count} stock that can vary.");
+        if (session is not null)
+        {
+            string verdict = differences.Count == 0 ? "as the file says" : "otherwise than the file says";
+            Terminal.Out.MarkupLineInterpolated(
+                $"A session assigned its {session.Nodes.Count} nodes {verdict}, and made {session.Nodes.Count(node => node.HasKernel)} kernels of the provider.");
+        }
     }
 
     private static string Served(ServedBy servedBy) => servedBy switch

@@ -95,6 +95,11 @@ public sealed class OnnxModel
         return model;
     }
 
+    /// <summary>The external data files, relative to the model's folder, each once.</summary>
+    public IReadOnlyList<string> ExternalFiles() =>
+        [.. Tensors.Where(IsExternal).Select(Locate).Select(data => data.FilePath).Distinct()
+            .Select(file => System.IO.Path.GetRelativePath(System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(Path!))!, file))];
+
     /// <summary>The elements of a tensor: row-major, little-endian, packed types packed, wherever they are stored.</summary>
     /// <param name="tensor">One of <see cref="Tensors"/>; not of type string.</param>
     public Stream OpenRead(TensorProto tensor)
