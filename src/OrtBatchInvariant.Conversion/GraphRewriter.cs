@@ -9,6 +9,9 @@ public static class GraphRewriter
     /// <summary>The metadata entry of a converted node: its operator, after its domain and a colon if it stated one.</summary>
     public const string OriginalKey = "ort.batch_invariant.original";
 
+    /// <summary>The metadata entry of a value whose type the conversion stated.</summary>
+    private const string AddedKey = "ort.batch_invariant.added";
+
     /// <summary>Rewrites every node that is served and has a custom op. Weights are not touched.</summary>
     /// <param name="model">The model; its messages are changed.</param>
     /// <param name="coverage">What <see cref="ModelCoverage.Of"/> said of it.</param>
@@ -40,6 +43,8 @@ public static class GraphRewriter
             {
                 Import(function.OpsetImport);
             }
+
+            StateTypesOfCalls(model.Proto, coverage);
         }
 
         return changed;
@@ -81,9 +86,44 @@ public static class GraphRewriter
             {
                 RemoveImport(function.OpsetImport);
             }
+
+            foreach (GraphProto graph in GraphWalk.Graphs(model.Proto))
+            {
+                foreach (ValueInfoProto stated in graph.ValueInfo.Where(value => value.MetadataProps.Any(entry => entry.Key == AddedKey)).ToList())
+                {
+                    graph.ValueInfo.Remove(stated);
+                }
+            }
         }
 
         return changed;
+    }
+
+    /// <summary>ONNX infers no type through a custom op inside a function, so that the outputs of its calls must state theirs.</summary>
+    private static void StateTypesOfCalls(ModelProto model, ModelCoverage coverage)
+    {
+        HashSet<(string, string)> functions = [.. model.Functions.Where(UsesCustomOps).Select(function => (function.Domain, function.Name))];
+        if (functions.Count == 0)
+        {
+            return;
+        }
+
+        foreach (GraphProto graph in GraphWalk.Graphs(model))
+        {
+            HashSet<string> stated = [.. graph.ValueInfo.Concat(graph.Output).Select(value => value.Name)];
+            foreach (string output in graph.Node.Where(node => functions.Contains((node.Domain, node.OpType))).SelectMany(node => node.Output))
+            {
+                if (coverage.ElementTypes.TryGetValue(output, out int type) && stated.Add(output))
+                {
+                    graph.ValueInfo.Add(new ValueInfoProto
+                    {
+                        Name = output,
+                        Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = type } },
+                        MetadataProps = { new StringStringEntryProto { Key = AddedKey, Value = "type" } },
+                    });
+                }
+            }
+        }
     }
 
     private static bool UsesCustomOps(FunctionProto function) => HasCustomOp(function.Node);

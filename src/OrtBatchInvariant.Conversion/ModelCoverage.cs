@@ -12,11 +12,15 @@ public sealed record NodeCoverage(NodeInfo? Node, CoverageNode Coverage);
 /// <summary>What serves each node of a model file, before any session: none is loaded, and no weight is read.</summary>
 public sealed class ModelCoverage
 {
-    private ModelCoverage(IReadOnlyList<NodeCoverage> nodes, string device, string instructionSet)
+    private ModelCoverage(IReadOnlyList<NodeCoverage> nodes, CoverageReport report)
     {
         Nodes = nodes;
-        Device = device;
-        InstructionSet = instructionSet;
+        Device = report.Device;
+        InstructionSet = report.InstructionSet;
+        ElementTypes = report.Nodes.SelectMany(node => node.Outputs)
+            .GroupBy(output => output.Name)
+            .Where(group => group.DistinctBy(output => output.ElementType).Count() == 1)
+            .ToDictionary(group => group.Key, group => group.First().ElementType);
         VaryingNodes = [.. nodes.Where(node => node.Coverage.ServedBy == ServedBy.StockVarying)];
     }
 
@@ -25,6 +29,9 @@ public sealed class ModelCoverage
 
     /// <summary>The nodes whose results can depend on the batch.</summary>
     public IReadOnlyList<NodeCoverage> VaryingNodes { get; }
+
+    /// <summary>Element types, as ONNX counts them, of the tensors that nodes make, by name.</summary>
+    internal IReadOnlyDictionary<string, int> ElementTypes { get; }
 
     /// <summary>The kind of device: <c>cpu</c> or <c>cuda</c>.</summary>
     public string Device { get; }
@@ -55,17 +62,15 @@ public sealed class ModelCoverage
         }
 
         IReadOnlyList<NodeInfo> nodes = GraphInspector.Nodes(model);
-        // A call that was inlined has its nodes in the report, or had at the first look.
-        var functions = model.Proto.Functions.Select(function => (function.Domain, function.Name)).ToHashSet();
         ILookup<int, CoverageNode> byIndex = report.Nodes
-            .Where(node => ModelSkeleton.IndexOf(node.Name) is { } index && index < nodes.Count && !functions.Contains((node.Domain, node.Op)))
+            .Where(node => ModelSkeleton.IndexOf(node.Name) is { } index && index < nodes.Count)
             .ToLookup(node => ModelSkeleton.IndexOf(node.Name)!.Value);
         IEnumerable<NodeCoverage> ofFile = nodes.Select((node, index) => new NodeCoverage(node, Merge(node, [.. byIndex[index]])));
         // The parts of an operator that ONNX Runtime took apart have names of its own.
         IEnumerable<NodeCoverage> others = report.Nodes
             .Where(node => ModelSkeleton.IndexOf(node.Name) is null)
             .Select(node => new NodeCoverage(null, node));
-        return new ModelCoverage([.. ofFile, .. others], report.Device, report.InstructionSet);
+        return new ModelCoverage([.. ofFile, .. others], report);
     }
 
     /// <summary>

@@ -12,11 +12,19 @@ namespace OrtBatchInvariant;
 public sealed record CoverageNode(string Name, string Op, string Domain, ServedBy ServedBy, string Contract, string Reason)
 {
     /// <summary>The op of the domain <see cref="BatchInvariantProvider.CustomOpDomain"/> that does the same; empty where there is none.</summary>
-    public string CustomOp { get; init; } = "";
+    public string CustomOp { get; init => field = value ?? ""; } = "";
+
+    /// <summary>Its outputs that are tensors; only of <see cref="CoverageReport.ForModel"/>.</summary>
+    public IReadOnlyList<CoverageOutput> Outputs { get; init => field = value ?? []; } = [];
 
     /// <summary>Whether the session created a kernel of the provider for it: what happened, where <see cref="ServedBy"/> is the plan.</summary>
     public bool HasKernel { get; init; }
 }
+
+/// <summary>An output of a node.</summary>
+/// <param name="Name">The value's name.</param>
+/// <param name="ElementType">Its element type, as ONNX counts them.</param>
+public sealed record CoverageOutput(string Name, int ElementType);
 
 /// <summary>How many nodes of a session share op, domain, server, contract and reason.</summary>
 /// <param name="Op">The operator.</param>

@@ -78,7 +78,7 @@ public sealed class BadInputTests(Support.Models models) : IDisposable
             stream.SetLength(stream.Length / 2);
         }
 
-        (await Run(command, model)).AssertFailedWith(ExitCode.Failure, model, "load");
+        (await Run(command, model)).AssertFailedWith(ExitCode.Failure, model, command == "inspect" ? "truncated" : "load");
     }
 
     [Theory]

@@ -196,6 +196,16 @@ bool IsInvariantByNature(const Ort::ConstNode& node) {
   return AllWholeNumbers(node);
 }
 
+void AddOutputs(const Ort::ConstNode& node, NodeCoverage* coverage) {
+  for (const Ort::ConstValueInfo& output : node.GetOutputs()) {
+    if (static_cast<const OrtValueInfo*>(output) == nullptr) continue;
+    const Ort::ConstTypeInfo type = output.TypeInfo();
+    if (type.GetONNXType() != ONNX_TYPE_TENSOR) continue;
+    coverage->outputs.emplace_back(output.GetName(),
+                                   type.GetTensorTypeAndShapeInfo().GetElementType());
+  }
+}
+
 std::string GraphKey(const Ort::ConstGraph& graph) {
   const Ort::ConstNode parent = graph.GetParentNode();
   if (static_cast<const OrtNode*>(parent) == nullptr) return {};
@@ -235,6 +245,16 @@ std::string ToJson(const CoverageReport& report) {
       AppendJsonField(json, "contract", node.contract, false);
       AppendJsonField(json, "reason", node.reason, false);
       AppendJsonField(json, "customOp", node.custom_op, false);
+      if (!node.outputs.empty()) {
+        AppendJsonString(json, "outputs");
+        json += ":[";
+        for (size_t i = 0; i < node.outputs.size(); ++i) {
+          json += i > 0 ? ",{" : "{";
+          AppendJsonField(json, "name", node.outputs[i].first, false);
+          json += "\"elementType\":" + std::to_string(node.outputs[i].second) + "}";
+        }
+        json += "],";
+      }
       AppendJsonFlag(json, "hasKernel", node.has_kernel);
       json += '}';
     }

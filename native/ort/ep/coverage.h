@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ort/ort_api.h"
@@ -22,6 +23,8 @@ struct NodeCoverage {
   std::string contract;  // of nodes served by us
   std::string reason;    // why a varying node is not served
   std::string custom_op = {};  // the name in the custom-op domain, of served nodes that have one
+  // Names and element types of its outputs; of a dry run only.
+  std::vector<std::pair<std::string, ONNXTensorElementDataType>> outputs = {};
   bool has_kernel = false;  // a kernel of ours was created for it
 };
 
@@ -41,6 +44,9 @@ std::string GraphKey(const Ort::ConstGraph& graph);
 // element-wise arithmetic of correctly rounded operations, control flow, and anything on whole
 // numbers.
 bool IsInvariantByNature(const Ort::ConstNode& node);
+
+// Notes the outputs that are tensors.
+void AddOutputs(const Ort::ConstNode& node, NodeCoverage* coverage);
 
 std::string ToJson(const CoverageReport& report);
 

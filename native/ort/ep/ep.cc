@@ -195,6 +195,7 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
     if (coverage.served_by == ServedBy::kStockVarying && first_varying == nullptr) {
       first_varying = node;
     }
+    if (options_.dry_run) AddOutputs(node, &coverage);
     nodes.push_back(std::move(coverage));
   }
   report_.graphs[GraphKey(graph)] = std::move(nodes);
@@ -205,8 +206,10 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
   // is: so a node is taken that is none, if there is one.
   const OrtNode* taken = nullptr;
   const bool is_main = static_cast<const OrtNode*>(graph.GetParentNode()) == nullptr;
-  // The graphs inside a model are looked at first: a dry run goes on until it has seen them all.
-  if (options_.dry_run ? is_main : options_.strict && first_varying != nullptr) {
+  if (options_.dry_run) {
+    // The graphs inside a model are looked at first: a dry run goes on until it has seen them all.
+    if (is_main) taken = first_known;
+  } else if (options_.strict && first_varying != nullptr) {
     taken = first_known != nullptr ? first_known : first_varying;
   }
   for (const OrtNode* node : served) {

@@ -1,0 +1,167 @@
+using Google.Protobuf;
+using Microsoft.ML.OnnxRuntime;
+using OrtBatchInvariant.Conversion.Tests.Support;
+using OrtBatchInvariant.Models;
+using OrtBatchInvariant.Models.Onnx;
+using OrtBatchInvariant.Tests.Support;
+using static OrtBatchInvariant.Conversion.Tests.Support.Graphs;
+using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
+
+namespace OrtBatchInvariant.Conversion.Tests;
+
+public sealed class ConvertTests : IDisposable
+{
+    private readonly TemporaryFolder _temporary = new();
+
+    [Fact]
+    public void EveryVaryingNodeBecomesACustomOp()
+    {
+        string input = Write(Samples.WithSubgraphsAndFunctions());
+        ConvertedModel converted = Assert.Single(Convert(input, "out").Models);
+        Assert.Equal((5, 5), (converted.ChangedNodes, converted.CustomNodes));
+        OnnxModel model = OnnxModel.Load(converted.File);
+        Assert.Equal(
+            ["first:ort.batch_invariant", "choose:", "inner:ort.batch_invariant", "other:ort.batch_invariant", "call1:test.local", "call2:test.local",
+                "product:ort.batch_invariant", "Tanh_1:ort.batch_invariant", "sum:"],
+            GraphInspector.Nodes(model).Select(node => $"{node.Name}:{node.Domain}"));
+        Assert.Contains(model.Proto.OpsetImport, import => import is { Domain: "ort.batch_invariant", Version: 1 });
+        Assert.Contains(model.Proto.Functions[0].OpsetImport, import => import is { Domain: "ort.batch_invariant", Version: 1 });
+        Assert.True(File.Exists(Path.Combine(_temporary.Path, "out", "libort_batch_invariant.so")));
+        Assert.All(ModelCoverage.Of(model).Nodes, node => Assert.NotEqual(ServedBy.StockVarying, node.Coverage.ServedBy));
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void RevertGivesTheOriginalBytesBack(bool externalData)
+    {
+        string input = Write(Samples.WithSubgraphsAndFunctions(), externalData);
+        Convert(input, "out");
+        ConvertResult back = ModelConverter.Convert(
+            Path.Combine(_temporary.Path, "out", "model.onnx"), Path.Combine(_temporary.Path, "back"), new ConvertOptions { Revert = true });
+        Assert.Equal(5, Assert.Single(back.Models).ChangedNodes);
+        AssertSameFiles(Path.GetDirectoryName(input)!, back.Folder);
+    }
+
+    [Fact]
+    public void ConvertedModelIsCopiedAsItIs()
+    {
+        string input = Write(Samples.WithSubgraphsAndFunctions());
+        string first = Convert(input, "out").Folder;
+        ConvertResult again = ModelConverter.Convert(Path.Combine(first, "model.onnx"), Path.Combine(_temporary.Path, "again"), new ConvertOptions());
+        Assert.Equal((0, 5), (Assert.Single(again.Models).ChangedNodes, Assert.Single(again.Models).CustomNodes));
+        AssertSameFiles(first, again.Folder);
+    }
+
+    [Fact]
+    public void RevertOfAModelThatWasNotConvertedIsRefused() => Refused(
+        () => ModelConverter.Convert(Write(Samples.WithSubgraphsAndFunctions()), Path.Combine(_temporary.Path, "out"), new ConvertOptions { Revert = true }),
+        "no converted node");
+
+    [Fact]
+    public void NodeThatWouldStillVaryIsRefusedUnlessAllowed()
+    {
+        string input = Write(Samples.WithSubgraphsAndFunctions(elseOp: "Softplus"));
+        Refused(() => Convert(input, "out"), "'other' (Softplus");
+        ConvertResult result = ModelConverter.Convert(input, Path.Combine(_temporary.Path, "out"), new ConvertOptions { Strict = false });
+        Assert.Equal("other", Assert.Single(Assert.Single(result.Models).VaryingNodes).Name);
+    }
+
+    /// <summary>Softmax of op set 12 runs over several axes at once, which the custom op of that name does not.</summary>
+    [Fact]
+    public void FormThatTheProviderAloneHasIsNamed()
+    {
+        ModelProto model = Model(
+            Graph("main", [Value("x", DataType.Float, "rows", 8)], [Value("y", DataType.Float, "rows", 8)], Node("old", "Softmax", ["x"], ["y"])), opset: 12);
+        Refused(() => Convert(Write(model), "out"), "'old' (Softmax: this form of the op");
+    }
+
+    [Fact]
+    public void LinkedDataIsTheSameFile()
+    {
+        string input = Write(Samples.WithSubgraphsAndFunctions(), externalData: true);
+        ModelConverter.Convert(input, Path.Combine(_temporary.Path, "out"), new ConvertOptions { Link = true });
+        string data = Path.Combine(_temporary.Path, "out", "model.onnx.data");
+        byte[] before = File.ReadAllBytes(data);
+        using (FileStream original = File.OpenWrite(input + ".data"))
+        {
+            original.WriteByte((byte)~before[0]);
+        }
+
+        Assert.NotEqual(before[0], File.ReadAllBytes(data)[0]);
+    }
+
+    /// <summary>3 GiB of external data, which neither the inspection nor the conversion may read into memory.</summary>
+    [Fact]
+    public void WeightsOverTwoGigabytesStayOnTheDisk()
+    {
+        const long Rows = 3L << 20;
+        const long Width = 256;
+        string input = _temporary.Write("in/model.onnx");
+        ModelProto proto = Model(Graph(
+            "main",
+            [Value("x", DataType.Float, "rows", Width)],
+            [Value("y", DataType.Float, "rows", Rows)],
+            Node("product", "MatMul", ["x", "w"], ["y"])));
+        var weight = new TensorProto { Name = "w", DataType = (int)DataType.Float, Dims = { Width, Rows }, DataLocation = TensorProto.Types.DataLocation.External };
+        weight.ExternalData.Add(new StringStringEntryProto { Key = "location", Value = "model.onnx.data" });
+        proto.Graph.Initializer.Add(weight);
+        File.WriteAllBytes(input, proto.ToByteArray());
+        using (FileStream data = File.Create(input + ".data"))
+        {
+            data.SetLength(Rows * Width * sizeof(float));
+        }
+
+        long before = Environment.WorkingSet;
+        ConvertedModel converted = Assert.Single(ModelConverter.Convert(input, Path.Combine(_temporary.Path, "out"), new ConvertOptions { Link = true }).Models);
+        Assert.Equal(1, converted.ChangedNodes);
+        Assert.Equal(Rows * Width * sizeof(float), new FileInfo(Path.Combine(_temporary.Path, "out", "model.onnx.data")).Length);
+        Assert.InRange(Environment.WorkingSet - before, long.MinValue, 512L << 20);
+    }
+
+    [Fact]
+    public void OutputInsideTheInputIsRefused()
+    {
+        string input = Write(Samples.WithSubgraphsAndFunctions());
+        Refused(() => ModelConverter.Convert(input, Path.Combine(Path.GetDirectoryName(input)!, "out"), new ConvertOptions()), "lies inside");
+    }
+
+    [Fact]
+    public void OutputThatExistsIsReplacedOnlyIfAsked()
+    {
+        string input = Write(Samples.WithSubgraphsAndFunctions());
+        _temporary.Write("out/mine.txt");
+        Refused(() => Convert(input, "out"), "is not empty", "out");
+        ModelConverter.Convert(input, Path.Combine(_temporary.Path, "out"), new ConvertOptions { Overwrite = true });
+        Assert.False(File.Exists(Path.Combine(_temporary.Path, "out", "mine.txt")));
+    }
+
+    public void Dispose() => _temporary.Dispose();
+
+    private static void AssertSameFiles(string expected, string actual)
+    {
+        string[] files = [.. Directory.GetFiles(expected).Select(file => Path.GetFileName(file)!).Order()];
+        Assert.Equal(files, Directory.GetFiles(actual).Select(file => Path.GetFileName(file)!).Order());
+        Assert.NotEmpty(files);
+        Assert.All(files, file => Assert.Equal(File.ReadAllBytes(Path.Combine(expected, file)), File.ReadAllBytes(Path.Combine(actual, file))));
+    }
+
+    private ConvertResult Convert(string input, string output) => ModelConverter.Convert(input, Path.Combine(_temporary.Path, output), new ConvertOptions());
+
+    private string Write(ModelProto model, bool externalData = false)
+    {
+        Directory.CreateDirectory(Path.Combine(_temporary.Path, "in"));
+        string path = Path.Combine(_temporary.Path, "in", "model.onnx");
+        new OnnxModel(model).Save(path, new OnnxSaveOptions { ExternalData = externalData });
+        return path;
+    }
+
+    /// <summary>Refused in one sentence, and nothing is left: no output, and no half of one.</summary>
+    private void Refused(Func<ConvertResult> conversion, string part, params string[] left)
+    {
+        string message = Assert.Throws<ModelException>(conversion).Message;
+        Assert.Contains(part, message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', message);
+        Assert.Equal(["in", .. left], (IEnumerable<string?>)Directory.GetFileSystemEntries(_temporary.Path).Select(Path.GetFileName).Order());
+    }
+}
