@@ -10,7 +10,7 @@ public sealed record HfConfig
 
     /// <summary>
     /// Model class: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Phi3ForCausalLM, Gemma2ForCausalLM,
-    /// Gemma3ForCausalLM, SmolLM3ForCausalLM or Olmo2ForCausalLM.
+    /// Gemma3ForCausalLM, Gemma3ForConditionalGeneration (its text part), SmolLM3ForCausalLM or Olmo2ForCausalLM.
     /// </summary>
     public required string Architecture { get; init; }
 

@@ -14,7 +14,9 @@ internal static class HfConfigReader
         using var generationDocument = JsonFields.Open(Path.Combine(folder, "generation_config.json"), isRequired: false);
         var generation = generationDocument?.Root;
         var family = ReadFamily(document.Root);
-        var config = document.Root.WithDefaults(family.Defaults);
+        var root = document.Root;
+        var config = (family.IsTextOfVisionModel ? root.Object("text_config") : root).WithDefaults(family.Defaults);
+        RefuseUnsupported(root);
         RefuseUnsupported(config);
 
         var hiddenSize = config.Int("hidden_size");
@@ -49,9 +51,9 @@ internal static class HfConfigReader
             QkvBias = HasBias(family.QkvBias, config, "attention_bias"),
             OutputBias = HasBias(family.OutputBias, config, "attention_bias"),
             MlpBias = HasBias(family.MlpBias, config, "mlp_bias"),
-            BosTokenId = generation?.OptionalInt("bos_token_id") ?? config.OptionalInt("bos_token_id") ?? 1,
-            EosTokenIds = generation?.OptionalInts("eos_token_id") ?? config.OptionalInts("eos_token_id") ?? [],
-            PadTokenId = generation?.OptionalInt("pad_token_id") ?? config.OptionalInt("pad_token_id"),
+            BosTokenId = generation?.OptionalInt("bos_token_id") ?? root.OptionalInt("bos_token_id") ?? config.OptionalInt("bos_token_id") ?? 1,
+            EosTokenIds = generation?.OptionalInts("eos_token_id") ?? root.OptionalInts("eos_token_id") ?? config.OptionalInts("eos_token_id") ?? [],
+            PadTokenId = generation?.OptionalInt("pad_token_id") ?? root.OptionalInt("pad_token_id") ?? config.OptionalInt("pad_token_id"),
             Generation = new GenerationDefaults
             {
                 DoSample = generation?.OptionalBool("do_sample") ?? config.OptionalBool("do_sample") ?? false,

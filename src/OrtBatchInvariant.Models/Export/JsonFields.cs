@@ -50,6 +50,8 @@ internal sealed class JsonFields
 
     public double Double(string key) => OptionalDouble(key) ?? throw Missing(key);
 
+    public JsonFields Object(string key) => OptionalObject(key) ?? throw Missing(key);
+
     public int? OptionalInt(string key) => Find(key) is not { } value
         ? null
         : value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out var number) ? number : throw Wrong(key, value, "an integer");

@@ -35,7 +35,7 @@ public static class ModelExporter
         options?.Validate();
         var config = WithContextLength(HfConfig.Load(checkpointFolder), options);
         using var checkpoint = SafeTensorsCheckpoint.Open(checkpointFolder);
-        var weights = new CheckpointWeights(checkpoint, config.TieWordEmbeddings);
+        var weights = new CheckpointWeights(checkpoint, config.TieWordEmbeddings, config.Family.IsTextOfVisionModel);
         return Write(
             config, weights, outputFolder, options, progress, cancellation,
             folder => TokenizerFiles.Copy(checkpointFolder, folder, config.ContextLength));

@@ -42,6 +42,22 @@ internal static class ModelFamilies
         OutputBias = BiasRule.AsConfigured,
     };
 
+    private static readonly ModelFamily _gemma3 = _gemma2 with
+    {
+        Architecture = "Gemma3ForCausalLM",
+        GenAIModelType = "gemma3_text",
+        Defaults = """
+            {
+              "vocab_size": 262208, "max_position_embeddings": 131072, "num_attention_heads": 8, "num_key_value_heads": 4,
+              "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": true,
+              "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
+              "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0
+            }
+            """,
+        QueryKeyNorm = QueryKeyNorm.EachHead,
+        LocalThetaKey = "rope_local_base_freq",
+    };
+
     private static readonly ModelFamily[] _all =
     [
         _llama,
@@ -72,20 +88,8 @@ internal static class ModelFamilies
             Window = WindowRule.Always,
         },
         _gemma2,
-        _gemma2 with
-        {
-            Architecture = "Gemma3ForCausalLM",
-            GenAIModelType = "gemma3_text",
-            Defaults = """
-                {
-                  "num_key_value_heads": 4, "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": true,
-                  "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
-                  "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0
-                }
-                """,
-            QueryKeyNorm = QueryKeyNorm.EachHead,
-            LocalThetaKey = "rope_local_base_freq",
-        },
+        _gemma3,
+        _gemma3 with { Architecture = "Gemma3ForConditionalGeneration", IsTextOfVisionModel = true },
         _llama with
         {
             Architecture = "SmolLM3ForCausalLM",

@@ -46,6 +46,9 @@ internal sealed record ModelFamily
     /// <summary>Fields that the class fills in where <c>config.json</c> leaves them out; a JSON object.</summary>
     public string Defaults { get; init; } = "{}";
 
+    /// <summary>Whether it is the text part of a model that sees images too: <c>text_config</c> describes it.</summary>
+    public bool IsTextOfVisionModel { get; init; }
+
     public NormPlacement Norms { get; init; } = NormPlacement.Before;
 
     /// <summary>Added to every norm's weight.</summary>

@@ -234,17 +234,19 @@ public class ModelExporterTests(ITestOutputHelper output)
         var model = new TinyModel();
         model.WriteTo(folder["hf"], model.Weights());
         File.WriteAllText(folder["hf/tokenizer.json"], "{\"any\": 1}");
+        File.WriteAllText(folder["hf/chat_template.jinja"], "{{ bos_token }}{% for m in messages %}");
         File.WriteAllText(
             folder["hf/tokenizer_config.json"], """{"model_max_length":1000000000000000019884624838656,"chat_template":"<|a|>{{ x }}"}""");
         File.WriteAllText(folder["hf/README.md"], "not for the model");
         var result = ModelExporter.Export(folder["hf"], folder["out"]);
-        Assert.Equal(["tokenizer.json", "tokenizer_config.json"], result.CopiedFiles);
+        Assert.Equal(["tokenizer.json", "chat_template.jinja", "tokenizer_config.json"], result.CopiedFiles);
+        Assert.Equal("{{ bos_token }}{% for m in messages %}", File.ReadAllText(folder["out/chat_template.jinja"]));
         Assert.Equal("{\"any\": 1}", File.ReadAllText(folder["out/tokenizer.json"]));
         var text = File.ReadAllText(folder["out/tokenizer_config.json"]);
         Assert.Contains("\"<|a|>{{ x }}\"", text, StringComparison.Ordinal);
         Assert.Equal(64, JsonDocument.Parse(text).RootElement.GetProperty("model_max_length").GetInt32());
         Assert.Equal(
-            [.. _files, "tokenizer.json", "tokenizer_config.json"],
+            ["chat_template.jinja", .. _files, "tokenizer.json", "tokenizer_config.json"],
             Directory.GetFiles(folder["out"]).Select(Path.GetFileName).Order(StringComparer.Ordinal));
     }
 
@@ -397,6 +399,54 @@ public class ModelExporterTests(ITestOutputHelper output)
         Assert.All(
             _files,
             file => Assert.Equal(File.ReadAllBytes(folder[$"plain/{file}"]), File.ReadAllBytes(folder[$"repeating/{file}"])));
+    }
+
+    /// <summary>Gemma 3 from 4B on: the text part's fields and tensors lie one level deeper, beside those that see images.</summary>
+    [Theory]
+    [InlineData("language_model.model.", "vision_tower.", "multi_modal_projector.")]
+    [InlineData("model.language_model.", "model.vision_tower.", "model.multi_modal_projector.")]
+    public void TheTextPartOfAVisionModelIsThatTextModel(string textPrefix, string tower, string projector)
+    {
+        using var folder = new TemporaryFolder();
+        var model = TinyModels.Get("gemma3");
+        var weights = model.Weights();
+        model.WriteTo(folder["text"], weights);
+        ModelExporter.Export(folder["text"], folder["expected"]);
+
+        Directory.CreateDirectory(folder["hf"]);
+        var text = JsonNode.Parse(File.ReadAllText(folder["text/config.json"]))!.AsObject();
+        text.Remove("architectures");
+        var config = new JsonObject { ["architectures"] = new JsonArray("Gemma3ForConditionalGeneration"), ["text_config"] = text };
+        File.WriteAllText(folder["hf/config.json"], config.ToJsonString());
+        List<(string, long[], float[])> tensors =
+        [
+            .. model.Shapes().Select(s => (s.Name.Replace("model.", textPrefix, StringComparison.Ordinal), s.Shape, weights[s.Name])),
+            ($"{tower}encoder.weight", [2, 2], new float[4]), ($"{projector}weight", [2], new float[2]),
+        ];
+        SafeTensorsWriter.Write(folder["hf/model.safetensors"], "F32", tensors);
+        ModelExporter.Export(folder["hf"], folder["out"]);
+        Assert.All(_files, file => Assert.Equal(File.ReadAllBytes(folder[$"expected/{file}"]), File.ReadAllBytes(folder[$"out/{file}"])));
+
+        SafeTensorsWriter.Write(folder["hf/model.safetensors"], "F32", [.. tensors, ("audio_tower.weight", [2], new float[2])]);
+        var error = Assert.Throws<ModelException>(() => ModelExporter.Export(folder["hf"], folder["out2"]));
+        OneSentence.Check(error, "tensor 'audio_tower.weight' has no place");
+        config.Remove("text_config");
+        File.WriteAllText(folder["hf/config.json"], config.ToJsonString());
+        OneSentence.Check(Assert.Throws<ModelException>(() => ModelExporter.Export(folder["hf"], folder["out2"])), "'text_config' is missing");
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(65)]
+    public void AContextLongerThanTheModelsIsRefused(int length)
+    {
+        using var folder = new TemporaryFolder();
+        var model = new TinyModel();
+        model.WriteTo(folder["hf"], model.Weights());
+        var error = Assert.Throws<ModelException>(
+            () => ModelExporter.Export(folder["hf"], folder["out"], new ExportOptions { ContextLength = length }));
+        OneSentence.Check(error, $"Context length {length} cannot be used; the model's own is 64");
+        Assert.False(Directory.Exists(folder["out"]));
     }
 
     [Theory]

@@ -3,8 +3,16 @@ using OrtBatchInvariant.Models.SafeTensors;
 namespace OrtBatchInvariant.Models.Export.Weights;
 
 /// <summary>Weights of a safetensors checkpoint.</summary>
-internal sealed class CheckpointWeights(SafeTensorsCheckpoint checkpoint, bool tiesEmbeddings) : IWeightSource
+internal sealed class CheckpointWeights(SafeTensorsCheckpoint checkpoint, bool tiesEmbeddings, bool isTextOfVisionModel) : IWeightSource
 {
+    // What Transformers 4 and 5 put before the names of the text part.
+    private static readonly (string Plain, string Prefixed)[] _textPrefixes =
+    [
+        ("model.", "language_model.model."), ("model.", "model.language_model."), ("lm_head.", "language_model.lm_head."),
+    ];
+
+    private static readonly string[] _visionParts = ["vision_tower.", "multi_modal_projector."];
+
     private readonly HashSet<string> _used = new(StringComparer.Ordinal);
 
     public MatrixSource Matrix(string name, int rows, int columns)
@@ -29,8 +37,8 @@ internal sealed class CheckpointWeights(SafeTensorsCheckpoint checkpoint, bool t
             // Old checkpoints carry the rotary frequencies, which the configuration determines, and tied ones may carry
             // the embedding a second time.
             var isRedundant = name.EndsWith(".rotary_emb.inv_freq", StringComparison.Ordinal)
-                || (tiesEmbeddings && name == WeightNames.LmHead);
-            if (!isRedundant && !_used.Contains(name))
+                || (tiesEmbeddings && name == StoredName(WeightNames.LmHead));
+            if (!isRedundant && !IsVision(name) && !_used.Contains(name))
             {
                 throw new ModelException(
                     $"{checkpoint.Folder}: tensor '{name}' has no place in the model that config.json describes.");
@@ -38,8 +46,20 @@ internal sealed class CheckpointWeights(SafeTensorsCheckpoint checkpoint, bool t
         }
     }
 
-    private (SafeTensorInfo Info, SafeTensorsFile File) Find(string name, params ReadOnlySpan<int> shape)
+    private bool IsVision(string name) => isTextOfVisionModel
+        && _visionParts.Any(part => name.StartsWith(part, StringComparison.Ordinal) || name.StartsWith($"model.{part}", StringComparison.Ordinal));
+
+    /// <summary>A text weight's name in this checkpoint; the plain one if it is not there under any.</summary>
+    private string StoredName(string name) => !isTextOfVisionModel
+        ? name
+        : _textPrefixes
+            .Where(prefix => name.StartsWith(prefix.Plain, StringComparison.Ordinal))
+            .Select(prefix => prefix.Prefixed + name[prefix.Plain.Length..])
+            .FirstOrDefault(stored => checkpoint.TryGet(stored, out _, out _)) ?? name;
+
+    private (SafeTensorInfo Info, SafeTensorsFile File) Find(string plainName, params ReadOnlySpan<int> shape)
     {
+        var name = StoredName(plainName);
         if (!checkpoint.TryGet(name, out var info, out var file))
         {
             throw new ModelException($"{checkpoint.Folder}: tensor '{name}' is missing; config.json asks for it.");
