@@ -14,13 +14,19 @@
 
 namespace batch_invariant::cuda {
 
-// Descriptor of a 128-byte-swizzled K-major tile that starts at a 1024-byte aligned address. The
-// next 16 elements along K are at descriptor + 2 (32 bytes, in units of 16).
+// Descriptor of a 128-byte-swizzled K-major tile that starts at a 1024-byte aligned address.
 __device__ __forceinline__ std::uint64_t SwizzledDescriptor(std::uint32_t shared_address) {
   constexpr std::uint64_t kGroupStride = std::uint64_t{1024 >> 4} << 32;
   constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
   constexpr std::uint64_t kLeadingUnused = std::uint64_t{1} << 16;
   return kSwizzle128 | kGroupStride | kLeadingUnused | ((shared_address & 0x3ffff) >> 4);
+}
+// The descriptor `bytes` further: 32 for the next 16 elements along K. Shared memory ends before
+// the address overflows into the other fields, so the sum is one of 32 bits.
+__device__ __forceinline__ std::uint64_t AdvanceDescriptor(std::uint64_t descriptor,
+                                                           std::uint32_t bytes) {
+  const std::uint32_t low = static_cast<std::uint32_t>(descriptor) + (bytes >> 4);
+  return (descriptor & 0xffffffff00000000u) | low;
 }
 
 __device__ __forceinline__ void WgmmaFence() {

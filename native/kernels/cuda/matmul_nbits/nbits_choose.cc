@@ -14,13 +14,13 @@ double Cost(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMul
   const std::int64_t blocks = CeilDiv(args.m, kernel.rows) * CeilDiv(plan.n, kernel.columns);
   const auto waves = static_cast<double>(CeilDiv(blocks, device.multiprocessors));
   const auto records = static_cast<double>(CeilDiv(plan.k, 128));
-  const double outputs = kernel.rows * kernel.columns / 64.0;
-  // Dequantisation of a record, all warps of a block; the chain of products; the tensor cores.
-  const double dequantise = (kernel.stored_bits == 4 ? 60.0 : 72.0) * kernel.columns / 16;
-  const double step = kernel.wgmma ? std::max({407.0, 1.1 * dequantise, 5.24 * outputs})
-                                   : std::max(237 * (1 + 0.02 * kernel.rows),
-                                              dequantise * (1 + 0.00875 * kernel.rows));
-  return waves * (records * step + 8830 + 4.6 * outputs);
+  // A warpgroup alone waits for its own products, two of them share the issue slots.
+  const int groups = kernel.columns / 64;
+  const double dequantise = (groups == 1 ? 440 + 2.0 * kernel.rows : 620 + 4.0 * kernel.rows) *
+                            (kernel.stored_bits == 4 ? 1 : 1.15);
+  const double multiply = 8.6 * std::max(16.0, kernel.rows / 2.0) * groups;
+  return waves * (records * std::max(dequantise, multiply) + 5000 +
+                  0.1 * kernel.rows * kernel.columns);
 }
 
 }  // namespace

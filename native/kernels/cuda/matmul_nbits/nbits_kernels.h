@@ -15,7 +15,6 @@ struct NBitsKernel {
   ElementType type;
   int stored_bits;    // 4 or 8; 0: any
   bool needs_sm90;    // compute capability 9.0, vector-aligned a, zero points that are integers
-  bool wgmma;         // or mma.sync
   int rows, columns;  // of y a block
   Status (*launch)(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
                    const DeviceInfo& device, Stream stream);

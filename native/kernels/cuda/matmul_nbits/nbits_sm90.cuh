@@ -3,18 +3,18 @@
 // Layouts: a [m, k], rows 16-byte aligned; weights in records (packed_layout.h); y rows contiguous.
 // Accumulation: contract gemm.nbits.tc16. Weights are dequantised in registers into the A operand
 //   (their rows are the rows of the tile), activations are the B operand: one fp32 accumulator per
-//   output, from +0, K ascending in tensor-core steps of 16, mma.sync or wgmma.
-// May vary freely: tile shape, stages, instruction, the order of tiles.
+//   output, from +0, K ascending in wgmma steps of 16.
+// May vary freely: tile shape, stages, the order of tiles.
 //
-// One producer thread keeps a ring of stages of 128 along K full: a box of activations by tensor
-// copy, one contiguous pair of records for each 32 weight rows by bulk copy. Blocks are persistent.
+// One producer thread keeps a ring of stages of 128 or 256 along K full: a box of activations by
+// tensor copy, contiguous pairs of records for each 32 weight rows by bulk copy. Blocks are
+// persistent.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_SM90_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_SM90_CUH_
 
 #include <cstdint>
 
 #include "kernels/cuda/common/hopper.cuh"
-#include "kernels/cuda/common/mma.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/tile_fill.cuh"
@@ -23,16 +23,22 @@
 
 namespace batch_invariant::cuda {
 
-// kTiles records (16 weight rows each, one a consumer warp) by kTokens rows of a.
-template <bool kWgmma_, int kTiles_, int kTokens_>
+// kTiles records (16 weight rows each, one a consumer warp) by kTokens rows of a; kRecords along K
+// a stage.
+template <int kTiles_, int kTokens_, int kRecords_ = 1>
 struct NBitsShape {
-  static constexpr bool kWgmma = kWgmma_;
-  static constexpr int kTiles = kTiles_, kTokens = kTokens_;
-  static constexpr int kProducerWarps = kWgmma ? 4 : 1;
+  static constexpr int kTiles = kTiles_, kTokens = kTokens_, kRecords = kRecords_;
+  static constexpr int kProducerWarps = 4;
   static constexpr int kThreads = 32 * (kTiles + kProducerWarps);
-  static constexpr int kTokenBytes = 2 * kTokens * 128;  // two atoms of 64 along K
-  static constexpr bool kMoveRegisters = kWgmma && kTiles == 8;
-  static_assert(kTiles % (kWgmma ? 4 : 2) == 0);
+  static constexpr int kAtoms = 2 * kRecords;  // of 64 along K
+  static constexpr int kTokenBytes = kAtoms * kTokens * 128;
+  static constexpr bool kMoveRegisters = kTiles == 8;
+  static constexpr int kGroups = kTiles / 4;  // consumer warpgroups
+  // Where many rows of a leave a tile, 16 of them by the 64 columns of a warpgroup at a time go
+  // through shared memory.
+  static constexpr int kStagedTokens = 16;
+  static constexpr int kStagingBytes = kTokens >= 64 ? kGroups * kStagedTokens * 128 : 0;
+  static_assert(kTiles % 4 == 0);
 };
 
 struct NBitsParams {
@@ -60,6 +66,7 @@ struct NBitsRing {
   __device__ __forceinline__ std::uint32_t Empty(int stage) const {
     return barriers + 8 * (stages + stage);
   }
+  __device__ __forceinline__ std::uint32_t Staging() const { return barriers + 16 * stages; }
 };
 
 struct NBitsPosition {
@@ -92,24 +99,25 @@ __device__ __forceinline__ void NBitsProduce(const NBitsRing& ring, const CUtens
     const int pairs = min(Shape::kTiles, p.layout.records_n - n * Shape::kTiles) / 2;
     const std::int64_t row_bytes = std::int64_t{p.layout.records_k} * pair_bytes;
     const unsigned char* source = p.packed + n * (Shape::kTiles / 2) * row_bytes;
-    for (int step = 0; step < p.layout.records_k; ++step) {
+    for (int record = 0; record < p.layout.records_k; record += Shape::kRecords) {
       BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
       const std::uint32_t full = ring.Full(at.stage), stage = ring.Stage(at.stage);
-      BarrierExpectBytes(full, Shape::kTokenBytes + pairs * pair_bytes);
+      const int bytes = min(Shape::kRecords, p.layout.records_k - record) * pair_bytes;
+      BarrierExpectBytes(full, Shape::kTokenBytes + pairs * bytes);
       for (int pair = 0; pair < pairs; ++pair) {
-        BulkCopy(stage + Shape::kTokenBytes + pair * pair_bytes, source + pair * row_bytes,
-                 pair_bytes, full, once);
+        BulkCopy(stage + Shape::kTokenBytes + pair * Shape::kRecords * pair_bytes,
+                 source + pair * row_bytes, bytes, full, once);
       }
       if (p.whole) {
-        TensorCopy(stage, map_a, full, {0, m * Shape::kTokens, 2 * step, 0}, keep);
+        TensorCopy(stage, map_a, full, {0, m * Shape::kTokens, 2 * record, 0}, keep);
       } else {
 #pragma unroll
-        for (int atom = 0; atom < 2; ++atom) {
+        for (int atom = 0; atom < Shape::kAtoms; ++atom) {
           TensorCopy(stage + atom * Shape::kTokens * 128, map_a, full,
-                     {step * kRecordK + atom * kTileK, m * Shape::kTokens, 0, 0}, keep);
+                     {record * kRecordK + atom * kTileK, m * Shape::kTokens, 0, 0}, keep);
         }
       }
-      source += pair_bytes;
+      source += Shape::kRecords * pair_bytes;
       at.Advance(ring.stages);
     }
   }
@@ -127,11 +135,15 @@ __device__ __forceinline__ void LoadShared128(std::uint32_t* words, std::uint32_
                : "memory");
 }
 
-// One record as a consumer warp sees it.
-template <typename T, int kBits, bool kZeros>
+// One record as a consumer warp sees it. kPartShift: log2 of the K that one scale covers inside a
+// record, where it is known (at least that of two steps); 0: read from the layout.
+template <typename T, int kBits, bool kZeros, int kPartShift>
 struct RecordReader {
   static constexpr int kWords = Dequantizer<T, kBits>::kWords;
-  std::uint32_t lane_codes;  // offsets inside the record
+  static constexpr int kStepsAScale =
+      kPartShift == 0 ? 1 : ((1 << kPartShift) < kTileK ? (1 << kPartShift) : kTileK) / 16;
+  static constexpr int kScales = 4 / kStepsAScale;  // an atom
+  std::uint32_t lane_codes;                         // offsets inside the record
   std::uint32_t lane_scales;
   std::uint32_t zeros;  // offset of zeros from scales
   std::uint32_t default_zeros;
@@ -142,22 +154,24 @@ struct RecordReader {
         lane_scales(p.layout.code_bytes() + lane / 4 * 4),
         zeros(p.layout.scale_bytes()),
         default_zeros(DefaultZeros<T>(p.default_zero)),
-        part_shift(p.layout.part_shift) {}
+        part_shift(kPartShift == 0 ? p.layout.part_shift : kPartShift) {}
 
-  // Codes of the four steps of one atom.
-  __device__ __forceinline__ void Codes(std::uint32_t record, int atom,
-                                        std::uint32_t (&q)[4 * kWords]) const {
+  // What the four steps of atom 0 or 1 of the record need.
+  __device__ __forceinline__ void Load(std::uint32_t record, int atom,
+                                       std::uint32_t (&q)[4 * kWords],
+                                       std::uint32_t (&scale)[kScales],
+                                       std::uint32_t (&zero)[kScales]) const {
 #pragma unroll
     for (int group = 0; group < kWords; ++group) {
       LoadShared128(q + 4 * group, record + lane_codes + (atom * kWords + group) * 512);
     }
-  }
-  // Scale and zero pairs of step 0..7 of the record.
-  __device__ __forceinline__ void Scales(std::uint32_t record, int step, std::uint32_t* scale,
-                                         std::uint32_t* zero) const {
-    const std::uint32_t address = record + lane_scales + ((16 * step) >> part_shift) * 32;
-    *scale = LoadShared32(address);
-    *zero = kZeros ? LoadShared32(address + zeros) : default_zeros;
+#pragma unroll
+    for (int i = 0; i < kScales; ++i) {
+      const int k = atom * kTileK + i * kStepsAScale * 16;
+      const std::uint32_t address = record + lane_scales + (k >> part_shift) * 32;
+      scale[i] = LoadShared32(address);
+      zero[i] = kZeros ? LoadShared32(address + zeros) : default_zeros;
+    }
   }
 };
 
@@ -188,157 +202,163 @@ __device__ __forceinline__ void StoreTransposed(const Epilogue<T>& e, int row0, 
   }
 }
 
-template <typename T, int kBits, bool kZeros, typename Shape>
-__device__ __forceinline__ void NBitsConsumeMma(const NBitsRing& ring, const Epilogue<T>& epilogue,
-                                                const NBitsParams& p) {
-  constexpr int kBlocks = Shape::kTokens / 8;  // blocks of 8 rows of a
-  using Reader = RecordReader<T, kBits, kZeros>;
-  const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
-  const Reader reader(p, lane);
-  const int matrix = lane / 8, line = lane % 8;
-  const std::uint32_t record_offset = Shape::kTokenBytes + warp * p.layout.record_bytes();
-
-  // A granule is two steps (32 of K). What it needs is loaded one granule ahead, and its weights
-  // are dequantised one step ahead, so that neither latency adds to that of the chain of products.
-  std::uint32_t b[2][kBlocks][4], scale[2][2], zero[2][2];
-  std::uint32_t q[2][4 * Reader::kWords];  // by atom
-  std::uint32_t a[2][4];
-  const auto load = [&](std::uint32_t stage, int granule) {
-    const int atom = granule / 2, buffer = granule % 2;
-    if (granule % 2 == 0) reader.Codes(stage + record_offset, atom, q[atom]);
+// The same for the 64 columns of a warpgroup, already scaled and for many rows: 16 rows at a time
+// through `staging`, so that whole lines of y are written.
+template <typename T, int kCount>
+__device__ __forceinline__ void StoreStaged(const Epilogue<T>& e, int row0, int column0, int group,
+                                            std::uint32_t staging, const float (&acc)[kCount]) {
+  const int thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
+  // Matrix lane / 8 of four: columns 8 * (matrix % 2) of this warp's, rows 8 * (matrix / 2).
+  const std::uint32_t write =
+      staging + SwizzledOffset(lane / 16 * 8 + lane % 8, 2 * warp + lane / 8 % 2);
+  const std::uint32_t read = staging + SwizzledOffset(thread / 8, thread % 8);
+  const int column = column0 + thread % 8 * 8;
+  const bool whole = e.wide && column + 8 <= e.n;
 #pragma unroll
-    for (int s = 0; s < 2; ++s) {
-      reader.Scales(stage + record_offset, 2 * granule + s, &scale[buffer][s], &zero[buffer][s]);
+  for (int block = 0; block < kCount / 8; ++block) {
+    if (row0 + 16 * block >= e.m) break;
+    alignas(16) std::uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      words[i] = PackPair<T>(acc[8 * block + 2 * i], acc[8 * block + 2 * i + 1]);
     }
-    const std::uint32_t tokens = stage + atom * Shape::kTokens * 128;
+    StoreMatrix4Transposed(write, words);
+    WarpgroupSync(group);
+    LoadShared128(words, read);
+    WarpgroupSync(group);
+    const int row = row0 + 16 * block + thread / 8;
+    if (row >= e.m) continue;
+    T* y = e.y + row * e.y_row_stride + column;
+    if (whole) {
+      *reinterpret_cast<uint4*>(y) = make_uint4(words[0], words[1], words[2], words[3]);
+    } else {
 #pragma unroll
-    for (int i = 0; i < kBlocks; ++i) {
-      LoadMatrix4(b[buffer][i], tokens + SwizzledOffset(8 * i + line, granule % 2 * 4 + matrix));
-    }
-  };
-  const auto dequantize = [&](int step) {
-    const int buffer = step / 2 % 2;
-    Dequantizer<T, kBits> dequantizer;
-    dequantizer.Set(scale[buffer][step % 2], zero[buffer][step % 2]);
-    dequantizer.Step(q[step / 4] + step % 4 * Reader::kWords, a[step % 2]);
-  };
-
-  NBitsPosition at;
-  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
-    float acc[kBlocks][4] = {};
-    BarrierWait(ring.Full(at.stage), at.phase);
-    load(ring.Stage(at.stage), 0);
-    dequantize(0);
-    for (int record = 0; record < p.layout.records_k; ++record) {
-      const int done = at.stage;
-#pragma unroll
-      for (int step = 0; step < 8; ++step) {
-        if (step == 6) {
-          at.Advance(ring.stages);
-          if (record + 1 < p.layout.records_k) {
-            BarrierWait(ring.Full(at.stage), at.phase);
-            load(ring.Stage(at.stage), 0);
-          }
-        } else if (step % 2 == 0) {
-          load(ring.Stage(done), step / 2 + 1);
-        }
-        // After the last record this repeats old codes; the result is not used.
-        dequantize((step + 1) % 8);
-#pragma unroll
-        for (int i = 0; i < kBlocks; ++i) {
-          const std::uint32_t(&tokens)[4] = b[step / 2 % 2][i];
-          MmaStep<T>(acc[i], a[step % 2], tokens[step % 2 * 2], tokens[step % 2 * 2 + 1]);
-        }
+      for (int i = 0; i < 8; ++i) {
+        if (column + i < e.n) y[i] = reinterpret_cast<const T*>(words)[i];
       }
-      if (lane == 0) BarrierArrive(ring.Empty(done));
-    }
-    int m, n;
-    LocateNBitsTile(p, tile, &m, &n);
-    const int column0 = (n * Shape::kTiles + warp) * kRecordRows;
-    if (column0 >= epilogue.n) continue;
-#pragma unroll
-    for (int i = 0; i < kBlocks; ++i) {
-      StoreTransposed<T>(epilogue, m * Shape::kTokens + 8 * i, column0, lane, acc[i]);
     }
   }
 }
 
-template <typename T, int kBits, bool kZeros, typename Shape>
-__device__ __forceinline__ void NBitsConsumeWgmma(const NBitsRing& ring,
-                                                  const Epilogue<T>& epilogue,
-                                                  const NBitsParams& p) {
-  constexpr int kBlocks = Shape::kTokens / 8;
-  using Reader = RecordReader<T, kBits, kZeros>;
+// The sums of one tile, from the ring's position on.
+template <typename T, int kBits, bool kZeros, int kPartShift, typename Shape>
+__device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBitsParams& p,
+                                              NBitsPosition& at,
+                                              float (&acc)[Shape::kTokens / 2]) {
+  using Reader = RecordReader<T, kBits, kZeros, kPartShift>;
   const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
   const Reader reader(p, lane);
-  const std::uint32_t record_offset = Shape::kTokenBytes + warp * p.layout.record_bytes();
+  const int record_bytes = p.layout.record_bytes();
+  const std::uint32_t warp_records =
+      Shape::kTokenBytes + (warp / 2 * Shape::kRecords * 2 + warp % 2) * record_bytes;
+  const std::uint64_t ring_tokens = SwizzledDescriptor(ring.base);
 
   // By atom (64 of K): codes and scales load while the atom before is dequantised, and that goes
   // into one fragment buffer while the other one is being multiplied.
-  std::uint32_t q[2][4 * Reader::kWords], scale[2][4], zero[2][4];
+  std::uint32_t q[2][4 * Reader::kWords], scale[2][Reader::kScales], zero[2][Reader::kScales];
   std::uint32_t a[2][4][4];
-  const auto load = [&](std::uint32_t stage, int atom) {
-    reader.Codes(stage + record_offset, atom, q[atom]);
-#pragma unroll
-    for (int s = 0; s < 4; ++s) {
-      reader.Scales(stage + record_offset, 4 * atom + s, &scale[atom][s], &zero[atom][s]);
-    }
+  const auto load = [&](int stage, int atom) {
+    const std::uint32_t record = ring.Stage(stage) + warp_records + atom / 2 * 2 * record_bytes;
+    reader.Load(record, atom % 2, q[atom % 2], scale[atom % 2], zero[atom % 2]);
   };
 
+#pragma unroll
+  for (float& x : acc) x = 0.0f;
+  int previous = -1;
+  BarrierWait(ring.Full(at.stage), at.phase);
+  load(at.stage, 0);
+  for (int record = 0; record < p.layout.records_k; record += Shape::kRecords) {
+    // Known to be uniform, it makes the compiler keep descriptors in uniform registers.
+    const int current = __shfl_sync(~0u, at.stage, 0);
+    const std::uint64_t tokens = AdvanceDescriptor(ring_tokens, current * ring.stage_bytes);
+#pragma unroll
+    for (int atom = 0; atom < Shape::kAtoms; ++atom) {
+      const bool more = atom % 2 == 0 || record + atom / 2 + 1 < p.layout.records_k;
+      if (atom + 1 < Shape::kAtoms) {
+        if (more) load(current, atom + 1);
+      } else {
+        at.Advance(ring.stages);
+        if (more) {
+          BarrierWait(ring.Full(at.stage), at.phase);
+          load(at.stage, 0);
+        }
+      }
+      Dequantizer<T, kBits> dequantizer;
+#pragma unroll
+      for (int s = 0; s < 4; ++s) {
+        const int i = s / Reader::kStepsAScale;
+        if (s % Reader::kStepsAScale == 0) dequantizer.Set(scale[atom % 2][i], zero[atom % 2][i]);
+        dequantizer.Step(q[atom % 2] + s * Reader::kWords, a[atom % 2][s]);
+      }
+      PinRegisters(acc);
+      WgmmaFence();
+#pragma unroll
+      for (int s = 0; s < 4; ++s) {
+        Wgmma<T, Shape::kTokens>::Register(
+            acc, a[atom % 2][s],
+            AdvanceDescriptor(tokens, atom * Shape::kTokens * 128 + s * 32));
+      }
+      WgmmaCommit();
+      PinRegisters(acc);
+      WgmmaWait<1>();
+      if (atom == 0 && previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
+      if (atom + 1 < Shape::kAtoms && !more) {  // the last stage of an odd number of records
+        at.Advance(ring.stages);
+        break;
+      }
+    }
+    previous = current;
+  }
+  WgmmaWait<0>();
+  PinRegisters(acc);
+  if (previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
+}
+
+template <typename T, int kBits, bool kZeros, typename Shape>
+__device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilogue<T>& epilogue,
+                                             const NBitsParams& p) {
+  const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
   NBitsPosition at;
   for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
-    float acc[4 * kBlocks] = {};
-    int previous = -1;
-    BarrierWait(ring.Full(at.stage), at.phase);
-    load(ring.Stage(at.stage), 0);
-    for (int record = 0; record < p.layout.records_k; ++record) {
-      const int current = at.stage;
-      const std::uint32_t stage = ring.Stage(current);
-#pragma unroll
-      for (int atom = 0; atom < 2; ++atom) {
-        if (atom == 0) {
-          load(stage, 1);
-        } else {
-          at.Advance(ring.stages);
-          if (record + 1 < p.layout.records_k) {
-            BarrierWait(ring.Full(at.stage), at.phase);
-            load(ring.Stage(at.stage), 0);
-          }
-        }
-#pragma unroll
-        for (int s = 0; s < 4; ++s) {
-          Dequantizer<T, kBits> dequantizer;
-          dequantizer.Set(scale[atom][s], zero[atom][s]);
-          dequantizer.Step(q[atom] + s * Reader::kWords, a[atom][s]);
-        }
-        const std::uint64_t b = SwizzledDescriptor(stage + atom * Shape::kTokens * 128);
-        PinRegisters(acc);
-        WgmmaFence();
-#pragma unroll
-        for (int s = 0; s < 4; ++s) {
-          Wgmma<T, Shape::kTokens>::Register(acc, a[atom][s], b + 2 * s);
-        }
-        WgmmaCommit();
-        PinRegisters(acc);
-        WgmmaWait<1>();
-        if (atom == 0 && previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
-      }
-      previous = current;
+    float acc[Shape::kTokens / 2];
+    switch (p.layout.part_shift) {
+      case 5:
+        NBitsMultiply<T, kBits, kZeros, 5, Shape>(ring, p, at, acc);
+        break;
+      case 7:
+        NBitsMultiply<T, kBits, kZeros, 7, Shape>(ring, p, at, acc);
+        break;
+      default:
+        NBitsMultiply<T, kBits, kZeros, 0, Shape>(ring, p, at, acc);
     }
-    WgmmaWait<0>();
-    PinRegisters(acc);
-    if (previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
 
     int m, n;
     LocateNBitsTile(p, tile, &m, &n);
-    const int column0 = (n * Shape::kTiles + warp) * kRecordRows;
-    if (column0 >= epilogue.n) continue;
+    const int row0 = m * Shape::kTokens, column0 = (n * Shape::kTiles + warp) * kRecordRows;
+    if constexpr (Shape::kStagingBytes > 0) {
+      if (epilogue.Plain()) {
 #pragma unroll
-    for (int i = 0; i < kBlocks; ++i) {
-      const int row0 = m * Shape::kTokens + 8 * i;
-      if (row0 >= epilogue.m) break;
-      const float block[4] = {acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]};
-      StoreTransposed<T>(epilogue, row0, column0, lane, block);
+        for (float& x : acc) x = epilogue.Sum(x);
+      } else {
+#pragma unroll
+        for (int i = 0; i < Shape::kTokens / 2; ++i) {
+          // c is read within bounds; what lies outside is not stored.
+          const int row = min(row0 + i / 4 * 8 + lane % 4 * 2 + i % 2, epilogue.m - 1);
+          const int column = min(column0 + lane / 4 + i / 2 % 2 * 8, epilogue.n - 1);
+          acc[i] = epilogue.Scale(row, column, epilogue.Sum(acc[i]));
+        }
+      }
+      const int group = warp / 4;
+      StoreStaged<T>(epilogue, row0, (n * Shape::kGroups + group) * 64, group,
+                     ring.Staging() + group * Shape::kStagedTokens * 128, acc);
+    } else {
+      if (column0 >= epilogue.n) continue;
+#pragma unroll
+      for (int i = 0; i < Shape::kTokens / 8; ++i) {
+        if (row0 + 8 * i >= epilogue.m) break;
+        const float block[4] = {acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]};
+        StoreTransposed<T>(epilogue, row0 + 8 * i, column0, lane, block);
+      }
     }
   }
 }
@@ -350,9 +370,9 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     NBitsSm90(const __grid_constant__ CUtensorMap map_a, const Epilogue<T> epilogue,
               const NBitsParams params) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  extern __shared__ unsigned char shared[];
+  extern __shared__ __align__(1024) unsigned char shared[];  // for the swizzle
   NBitsRing ring;
-  ring.base = (SharedAddress(shared) + 1023) & ~1023u;
+  ring.base = SharedAddress(shared);
   ring.stages = params.stages;
   ring.stage_bytes = params.stage_bytes;
   ring.barriers = ring.base + params.stages * params.stage_bytes;
@@ -375,12 +395,8 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     if (threadIdx.x < 32 && ElectLane()) NBitsProduce<Shape>(ring, &map_a, params);
   } else {
     BlockSync<Shape::kThreads>();
-    if constexpr (Shape::kWgmma) {
-      if constexpr (Shape::kMoveRegisters) RegistersRaise<232>();
-      NBitsConsumeWgmma<T, kBits, kZeros, Shape>(ring, epilogue, params);
-    } else {
-      NBitsConsumeMma<T, kBits, kZeros, Shape>(ring, epilogue, params);
-    }
+    if constexpr (Shape::kMoveRegisters) RegistersRaise<232>();
+    NBitsConsume<T, kBits, kZeros, Shape>(ring, epilogue, params);
   }
 #endif
 }

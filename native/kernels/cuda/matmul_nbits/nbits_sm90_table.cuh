@@ -26,17 +26,20 @@ Status LaunchNBitsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
   const std::int64_t tiles = std::int64_t{params.tiles_m} * params.tiles_n;
   if (tiles > 0x3fffffff) return Status::Unsupported("MatMulNBits: more than 2^30 output tiles");
 
-  // As many stages as fit, the swizzle's alignment and two barriers a stage counted.
+  // As many stages as fit, two barriers a stage counted.
   constexpr int kMaxStages = 24;
   params.stage_bytes = static_cast<int>(
-      CeilDiv(Shape::kTokenBytes + Shape::kTiles * params.layout.record_bytes(), 1024) * 1024);
+      CeilDiv(Shape::kTokenBytes + Shape::kTiles * Shape::kRecords * params.layout.record_bytes(),
+              1024) *
+      1024);
   params.stages =
-      std::min(kMaxStages, (device.max_shared_memory_per_block - 1024) / (params.stage_bytes + 16));
+      std::min(kMaxStages, (device.max_shared_memory_per_block - Shape::kStagingBytes) /
+                               (params.stage_bytes + 16));
   if (params.stages < 2) {
     return Status::Unsupported(
         "MatMulNBits: the tile needs more shared memory than the device has");
   }
-  const int shared = 1024 + params.stages * (params.stage_bytes + 16);
+  const int shared = params.stages * (params.stage_bytes + 16) + Shape::kStagingBytes;
   auto* kernel = params.layout.has_zeros ? &NBitsSm90<T, kBits, true, Shape>
                                          : &NBitsSm90<T, kBits, false, Shape>;
   BATCH_INVARIANT_RETURN_IF_ERROR(
@@ -50,7 +53,7 @@ Status LaunchNBitsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
                      args.a,
                      {whole ? kTileK : plan.k, args.m, whole ? plan.k / kTileK : 1, 1},
                      {args.a_row_stride, kTileK, 0},
-                     {kTileK, Shape::kTokens, whole ? 2 : 1, 1}},
+                     {kTileK, Shape::kTokens, whole ? Shape::kAtoms : 1, 1}},
                     &map_a));
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(tiles, device.multiprocessors));
   kernel<<<blocks, Shape::kThreads, shared, stream>>>(map_a, MakeEpilogue<T>(g), params);
@@ -63,35 +66,32 @@ constexpr NBitsKernel MakeNBitsKernel(const char* name) {
           std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16,
           kBits,
           true,
-          Shape::kWgmma,
           Shape::kTokens,
           Shape::kTiles * kRecordRows,
           &LaunchNBitsSm90<T, kBits, Shape>};
 }
 
-// Shapes: wgmma or mma.sync, records a block, rows of a block.
+// Shapes: records a block, rows of a, records along K a stage. A name is rows x columns a block.
 template <typename T>
 std::span<const NBitsKernel> Sm90NBitsKernels() {
   static constexpr NBitsKernel kKernels[] = {
-      MakeNBitsKernel<T, 4, NBitsShape<false, 2, 8>>("nbits4_mma_8x32"),
-      MakeNBitsKernel<T, 4, NBitsShape<false, 4, 8>>("nbits4_mma_8x64"),
-      MakeNBitsKernel<T, 4, NBitsShape<false, 8, 8>>("nbits4_mma_8x128"),
-      MakeNBitsKernel<T, 4, NBitsShape<false, 2, 16>>("nbits4_mma_16x32"),
-      MakeNBitsKernel<T, 4, NBitsShape<false, 8, 16>>("nbits4_mma_16x128"),
-      MakeNBitsKernel<T, 4, NBitsShape<false, 2, 32>>("nbits4_mma_32x32"),
-      MakeNBitsKernel<T, 4, NBitsShape<false, 4, 32>>("nbits4_mma_32x64"),
-      MakeNBitsKernel<T, 4, NBitsShape<true, 4, 64>>("nbits4_wgmma_64x64"),
-      MakeNBitsKernel<T, 4, NBitsShape<true, 8, 64>>("nbits4_wgmma_64x128"),
-      MakeNBitsKernel<T, 4, NBitsShape<true, 4, 128>>("nbits4_wgmma_128x64"),
-      MakeNBitsKernel<T, 4, NBitsShape<true, 8, 128>>("nbits4_wgmma_128x128"),
-      MakeNBitsKernel<T, 4, NBitsShape<true, 8, 256>>("nbits4_wgmma_256x128"),
-      MakeNBitsKernel<T, 8, NBitsShape<false, 2, 8>>("nbits8_mma_8x32"),
-      MakeNBitsKernel<T, 8, NBitsShape<false, 8, 8>>("nbits8_mma_8x128"),
-      MakeNBitsKernel<T, 8, NBitsShape<false, 4, 16>>("nbits8_mma_16x64"),
-      MakeNBitsKernel<T, 8, NBitsShape<false, 2, 32>>("nbits8_mma_32x32"),
-      MakeNBitsKernel<T, 8, NBitsShape<true, 4, 64>>("nbits8_wgmma_64x64"),
-      MakeNBitsKernel<T, 8, NBitsShape<true, 8, 128>>("nbits8_wgmma_128x128"),
-      MakeNBitsKernel<T, 8, NBitsShape<true, 4, 128>>("nbits8_wgmma_128x64"),
+      MakeNBitsKernel<T, 4, NBitsShape<4, 8, 2>>("nbits4_8x64"),
+      MakeNBitsKernel<T, 4, NBitsShape<8, 8, 2>>("nbits4_8x128"),
+      MakeNBitsKernel<T, 4, NBitsShape<4, 16, 2>>("nbits4_16x64"),
+      MakeNBitsKernel<T, 4, NBitsShape<8, 16, 2>>("nbits4_16x128"),
+      MakeNBitsKernel<T, 4, NBitsShape<4, 32, 2>>("nbits4_32x64"),
+      MakeNBitsKernel<T, 4, NBitsShape<8, 32, 2>>("nbits4_32x128"),
+      MakeNBitsKernel<T, 4, NBitsShape<4, 64>>("nbits4_64x64"),
+      MakeNBitsKernel<T, 4, NBitsShape<8, 64>>("nbits4_64x128"),
+      MakeNBitsKernel<T, 4, NBitsShape<4, 128>>("nbits4_128x64"),
+      MakeNBitsKernel<T, 4, NBitsShape<8, 128>>("nbits4_128x128"),
+      MakeNBitsKernel<T, 4, NBitsShape<8, 256>>("nbits4_256x128"),
+      MakeNBitsKernel<T, 8, NBitsShape<4, 8, 2>>("nbits8_8x64"),
+      MakeNBitsKernel<T, 8, NBitsShape<8, 8, 2>>("nbits8_8x128"),
+      MakeNBitsKernel<T, 8, NBitsShape<4, 32, 2>>("nbits8_32x64"),
+      MakeNBitsKernel<T, 8, NBitsShape<4, 64>>("nbits8_64x64"),
+      MakeNBitsKernel<T, 8, NBitsShape<4, 128>>("nbits8_128x64"),
+      MakeNBitsKernel<T, 8, NBitsShape<8, 128>>("nbits8_128x128"),
   };
   return kKernels;
 }
