@@ -46,5 +46,5 @@ public sealed class ActivationTests(ITestOutputHelper output)
     }
 
     private static OpCase Case(string op, string domain, params Operand[] more) =>
-        new(op, "elementwise.f32.v1", [Rows("x", [1, 3, Width], amplitude: 8), .. more]) { Domain = domain };
+        new(op, "elementwise.f32.v2", [Rows("x", [1, 3, Width], amplitude: 8), .. more]) { Domain = domain };
 }

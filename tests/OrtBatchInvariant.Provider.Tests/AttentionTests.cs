@@ -213,7 +213,7 @@ public sealed class AttentionTests(ITestOutputHelper output)
     public void Attention24(string name) => Checks.All(s_onnx24[name], output);
 
     internal static OpCase MultiHead(Operand?[] inputs, params (string, object)[] attributes) =>
-        new("MultiHeadAttention", "attention.f32.v1", inputs) { Domain = "com.microsoft", Attributes = [("num_heads", Heads), .. attributes] };
+        new("MultiHeadAttention", "attention.f32.v2", inputs) { Domain = "com.microsoft", Attributes = [("num_heads", Heads), .. attributes] };
 
     internal static OpCase PackedQkv(
         Operand?[] optional, (string, object) attributes, params (string, object)[] more) => PackedQkv(optional, 20, HeadSize, true, [attributes, .. more]);
@@ -224,7 +224,7 @@ public sealed class AttentionTests(ITestOutputHelper output)
         int columns = (2 * Hidden) + (Heads * valueSize);
         return new(
             "Attention",
-            "attention.f32.v1",
+            "attention.f32.v2",
             [Rows("input", [1, Sequence, inputSize]), Weight("weights", inputSize, columns) with { IsConstant = isConstant }, Weight("bias", columns), .. optional])
         {
             Domain = "com.microsoft",
@@ -240,7 +240,7 @@ public sealed class AttentionTests(ITestOutputHelper output)
         [Rows("past_key", [1, heads, Past, HeadSize]), Rows("past_value", [1, heads, Past, valueSize])];
 
     internal static OpCase Onnx(Operand?[] inputs, params (string, object)[] attributes) =>
-        new("Attention", "attention.f32.v1", inputs) { Opset = 23, Attributes = attributes };
+        new("Attention", "attention.f32.v2", inputs) { Opset = 23, Attributes = attributes };
 
     internal static Operand[] ByHead(int kvHeads, int kvSequence, int valueSize = HeadSize) =>
         [Rows("q", [1, Heads, Sequence, HeadSize]), Rows("k", [1, kvHeads, kvSequence, HeadSize]), Rows("v", [1, kvHeads, kvSequence, valueSize])];

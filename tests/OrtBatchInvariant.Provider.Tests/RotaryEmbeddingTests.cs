@@ -41,7 +41,7 @@ public sealed class RotaryEmbeddingTests(ITestOutputHelper output)
     public void Op(string name) => Checks.All(s_cases[name], output);
 
     internal static OpCase Microsoft(Operand x, Operand positions, int rotaryDim, params (string, object)[] attributes) =>
-        new("RotaryEmbedding", "elementwise.f32.v1", x, positions, Weight("cos", Positions, rotaryDim / 2), Weight("sin", Positions, rotaryDim / 2))
+        new("RotaryEmbedding", "elementwise.f32.v2", x, positions, Weight("cos", Positions, rotaryDim / 2), Weight("sin", Positions, rotaryDim / 2))
         {
             Domain = "com.microsoft",
             Attributes = attributes,
@@ -51,14 +51,14 @@ public sealed class RotaryEmbeddingTests(ITestOutputHelper output)
     internal static OpCase MicrosoftFlat(params (string, object)[] attributes) => Microsoft(s_flat, s_positions, HeadSize, attributes);
 
     private static OpCase Onnx(Operand x, Operand positions, int rotaryDim, params (string, object)[] attributes) =>
-        new("RotaryEmbedding", "elementwise.f32.v1", x, Weight("cos", Positions, rotaryDim / 2), Weight("sin", Positions, rotaryDim / 2), positions)
+        new("RotaryEmbedding", "elementwise.f32.v2", x, Weight("cos", Positions, rotaryDim / 2), Weight("sin", Positions, rotaryDim / 2), positions)
         {
             Opset = 23,
             Attributes = attributes,
         };
 
     private static OpCase Direct(Operand x, params (string, object)[] attributes) =>
-        new("RotaryEmbedding", "elementwise.f32.v1", x, Rows("cos", [1, Tokens, HeadSize / 2]), Rows("sin", [1, Tokens, HeadSize / 2]))
+        new("RotaryEmbedding", "elementwise.f32.v2", x, Rows("cos", [1, Tokens, HeadSize / 2]), Rows("sin", [1, Tokens, HeadSize / 2]))
         {
             Opset = 23,
             Attributes = attributes,

@@ -51,11 +51,11 @@ inline constexpr const char* kGemmNBitsS8 = "gemm.nbits.s8.v1";
 inline constexpr const char* kNormF32 = "norm.f32.v1";
 inline constexpr const char* kSoftmaxF32 = "softmax.f32.v1";
 inline constexpr const char* kReduceF32 = "reduce.f32.v1";
-inline constexpr const char* kAttentionF32 = "attention.f32.v1";
+inline constexpr const char* kAttentionF32 = "attention.f32.v2";
 inline constexpr const char* kMoeF32 = "moe.f32.v1";
 inline constexpr const char* kMoeNBitsF32 = "moe.nbits.f32.v1";
 inline constexpr const char* kMoeNBitsS8 = "moe.nbits.s8.v1";
-inline constexpr const char* kElementwiseF32 = "elementwise.f32.v1";
+inline constexpr const char* kElementwiseF32 = "elementwise.f32.v2";
 
 // Constants that are part of the contracts above.
 inline constexpr int kAttentionBlockKeys = 128;

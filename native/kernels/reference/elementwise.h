@@ -40,12 +40,15 @@ inline float Sigmoid(float x) {
 }
 
 inline float Tanh(float x) {
-  static constexpr float kQ[] = {-0x1.555532p-2f, 0x1.110726p-3f, -0x1.b83c5ap-5f, 0x1.5226ap-6f,
-                                 -0x1.75e1ep-8f};
-  const float a = std::fabs(x), square = x * x;
-  const float small = std::fma(Polynomial(square, kQ) * square, x, x);
-  const float large = std::copysign(1.0f - 2.0f / (Exp(a + a) + 1.0f), x);
-  return a < 0.625f ? small : large;
+  static constexpr float kP[] = {1.0f, 0x1.12051p-3f, 0x1.c9fe22p-9f, 0x1.596014p-16f,
+                                 0x1.c9bd78p-27f};
+  static constexpr float kQ[] = {1.0f, 0x1.de57dp-2f, 0x1.a7e202p-6f, 0x1.584906p-12f,
+                                 0x1.a0ca06p-21f};
+  x = x > 9.2f ? 9.2f : x;
+  x = x < -9.2f ? -9.2f : x;
+  const float square = x * x;
+  const float y = (x * Polynomial(square, kP)) / Polynomial(square, kQ);
+  return y > 1.0f ? 1.0f : y < -1.0f ? -1.0f : y;
 }
 
 inline float Erf(float x) {

@@ -13,7 +13,7 @@ namespace batch_invariant::cpu {
 
 enum class UnaryOp : uint8_t {
   kSigmoid,    // e = exp(-|x|); x < 0 ? e / (1 + e) : 1 / (1 + e)
-  kTanh,       // odd polynomial for small |x|, else sign(x) * (1 - 2 / (exp(2|x|) + 1))
+  kTanh,       // x p(x^2) / q(x^2), held to [-1, 1]
   kErf,        // odd; a polynomial for small |x|, else 1 - exp(-p(|x|))
   kExp,        // the library's polynomial
   kGelu,       // (0.5 x) * (1 + erf(x * sqrt(1/2)))

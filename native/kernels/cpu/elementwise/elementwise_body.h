@@ -14,11 +14,11 @@ template <typename Function>
 BI_INLINE void UnaryRunOf(const float* x, const float* bias, float* y, int64_t length,
                           Function function) {
   if (bias == nullptr) {
-    ForEach16(length, [=](auto whole, int64_t i, int count) {
+    ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
       StoreRow(whole, y + i, Canonical(function(LoadRow(whole, x + i, count))), count);
     });
   } else {
-    ForEach16(length, [=](auto whole, int64_t i, int count) {
+    ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
       const F32x16 sum = Add(LoadRow(whole, x + i, count), LoadRow(whole, bias + i, count));
       StoreRow(whole, y + i, Canonical(function(sum)), count);
     });
@@ -29,21 +29,21 @@ static void UnaryRun(UnaryOp op, float alpha, const float* x, const float* bias,
                      int64_t length) {
   switch (op) {
     case UnaryOp::kSigmoid:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) { return Sigmoid(v); });
+      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Sigmoid(v); });
     case UnaryOp::kTanh:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) { return Tanh(v); });
+      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Tanh(v); });
     case UnaryOp::kErf:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) { return Erf(v); });
+      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Erf(v); });
     case UnaryOp::kExp:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) { return Exp(v); });
+      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Exp(v); });
     case UnaryOp::kGelu:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) { return GeluErf(v); });
+      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return GeluErf(v); });
     case UnaryOp::kGeluTanh:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) { return GeluTanh(v); });
+      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return GeluTanh(v); });
     case UnaryOp::kQuickGelu:
-      return UnaryRunOf(x, bias, y, length, [=](F32x16 v) { return QuickGelu(v, Splat(alpha)); });
+      return UnaryRunOf(x, bias, y, length, [=](F32x16 v) BI_INLINE_LAMBDA { return QuickGelu(v, Splat(alpha)); });
     case UnaryOp::kSilu:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) { return Silu(v); });
+      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Silu(v); });
   }
 }
 
@@ -53,24 +53,24 @@ BI_INLINE void BinaryRunOf(const float* a, bool a_is_run, const float* b, bool b
                            int64_t length, Function function) {
   const F32x16 a_value = Splat(*a), b_value = Splat(*b);
   if (a_is_run && b_is_run) {
-    ForEach16(length, [=](auto whole, int64_t i, int count) {
+    ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
       const F32x16 out = function(LoadRow(whole, a + i, count), LoadRow(whole, b + i, count));
       StoreRow(whole, y + i, Canonical(out), count);
     });
   } else if (a_is_run) {
-    ForEach16(length, [=](auto whole, int64_t i, int count) {
+    ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
       const F32x16 out = function(LoadRow(whole, a + i, count), b_value);
       StoreRow(whole, y + i, Canonical(out), count);
     });
   } else if (b_is_run) {
-    ForEach16(length, [=](auto whole, int64_t i, int count) {
+    ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
       const F32x16 out = function(a_value, LoadRow(whole, b + i, count));
       StoreRow(whole, y + i, Canonical(out), count);
     });
   } else {
     const F32x16 out = Canonical(function(a_value, b_value));
     ForEach16(length,
-              [=](auto whole, int64_t i, int count) { StoreRow(whole, y + i, out, count); });
+              [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA { StoreRow(whole, y + i, out, count); });
   }
 }
 
@@ -80,21 +80,21 @@ static void BinaryRun(BinaryOp op, const float* a, bool a_is_run, const float* b
   switch (op) {
     case BinaryOp::kAdd:
       return BinaryRunOf(a, a_is_run, b, b_is_run, y, length,
-                         [](F32x16 u, F32x16 v) { return Add(u, v); });
+                         [](F32x16 u, F32x16 v) BI_INLINE_LAMBDA { return Add(u, v); });
     case BinaryOp::kSub:
       return BinaryRunOf(a, a_is_run, b, b_is_run, y, length,
-                         [](F32x16 u, F32x16 v) { return Sub(u, v); });
+                         [](F32x16 u, F32x16 v) BI_INLINE_LAMBDA { return Sub(u, v); });
     case BinaryOp::kMul:
       return BinaryRunOf(a, a_is_run, b, b_is_run, y, length,
-                         [](F32x16 u, F32x16 v) { return Mul(u, v); });
+                         [](F32x16 u, F32x16 v) BI_INLINE_LAMBDA { return Mul(u, v); });
     case BinaryOp::kDiv:
       return BinaryRunOf(a, a_is_run, b, b_is_run, y, length,
-                         [](F32x16 u, F32x16 v) { return Div(u, v); });
+                         [](F32x16 u, F32x16 v) BI_INLINE_LAMBDA { return Div(u, v); });
   }
 }
 
 static void SiluMulRun(const float* gate, const float* up, float* y, int64_t length) {
-  ForEach16(length, [=](auto whole, int64_t i, int count) {
+  ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
     const F32x16 out = Mul(Silu(LoadRow(whole, gate + i, count)), LoadRow(whole, up + i, count));
     StoreRow(whole, y + i, Canonical(out), count);
   });

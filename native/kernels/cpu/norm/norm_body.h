@@ -24,7 +24,7 @@ BI_INLINE void NormRow(const NormArgs& args, int64_t row) {
   const float* s = x;
   if (skip != nullptr || bias != nullptr || args.sum != nullptr) {
     float* sum = args.sum != nullptr ? args.sum + row * width : y;
-    ForEach16(width, [=](auto whole, int64_t i, int count) {
+    ForEach16(width, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
       F32x16 value = LoadRow(whole, x + i, count);
       if (skip != nullptr) value = Add(value, LoadRow(whole, skip + i, count));
       if (bias != nullptr) value = Add(value, LoadRow(whole, bias + i, count));
@@ -37,10 +37,10 @@ BI_INLINE void NormRow(const NormArgs& args, int64_t row) {
   F32x16 mean = ZeroF32();
   if constexpr (kSubtractMean) {
     const float total = TreeSum(
-        width, [=](auto whole, int64_t i, int count) { return LoadRow(whole, s + i, count); });
+        width, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA { return LoadRow(whole, s + i, count); });
     mean = Div(Splat(total), n);
   }
-  const float square = TreeSumSquare(width, [=](auto whole, int64_t i, int count) {
+  const float square = TreeSumSquare(width, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
     const F32x16 value = LoadRow(whole, s + i, count);
     return kSubtractMean ? Sub(value, mean) : value;
   });
@@ -48,7 +48,7 @@ BI_INLINE void NormRow(const NormArgs& args, int64_t row) {
   if (args.mean != nullptr) StorePartial(args.mean + row, Canonical(mean), 1);
   if (args.inv_std != nullptr) StorePartial(args.inv_std + row, Canonical(inv), 1);
 
-  ForEach16(width, [=](auto whole, int64_t i, int count) {
+  ForEach16(width, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
     F32x16 value = LoadRow(whole, s + i, count);
     if constexpr (kSubtractMean) value = Sub(value, mean);
     value = Mul(value, inv);

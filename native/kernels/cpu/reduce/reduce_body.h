@@ -14,12 +14,12 @@ BI_INLINE F32x16 SplatInfinity() { return FromBits(Splat(int32_t{0x7f800000})); 
 template <bool kMaximum>
 BI_INLINE float ReduceExtreme(const float* x, int64_t length) {
   // x > p ? x : p keeps the earlier of equal elements; NaN is looked for separately.
-  const auto better = [](F32x16 p, F32x16 v) { return kMaximum ? Max(v, p) : Min(v, p); };
+  const auto better = [](F32x16 p, F32x16 v) BI_INLINE_LAMBDA { return kMaximum ? Max(v, p) : Min(v, p); };
   const F32x16 identity = kMaximum ? Negate(SplatInfinity()) : SplatInfinity();
   F32x16 nans = ZeroF32();
   const F32x16 sixteen = FoldTree(
       length, identity,
-      [&](auto whole, int64_t i, int count) {
+      [&](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
         const F32x16 value = LoadRow(whole, x + i, count);
         nans = Select(IsNan(value), value, nans);
         return value;
@@ -41,7 +41,7 @@ BI_INLINE float ReduceExtreme(const float* x, int64_t length) {
 }
 
 BI_INLINE F32x16 ReduceRow(ReduceOp op, const float* x, int64_t length) {
-  const auto element = [=](auto whole, int64_t i, int count) {
+  const auto element = [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
     return LoadRow(whole, x + i, count);
   };
   switch (op) {

@@ -51,7 +51,7 @@ BI_INLINE F32x16 FoldTree(int64_t length, F32x16 identity, Element element, Step
     p2 = step(p2, element(Whole<true>{}, i + 32, 16));
     p3 = step(p3, element(Whole<true>{}, i + 48, 16));
   }
-  const auto end = [&](F32x16& p) {
+  const auto end = [&](F32x16& p) BI_INLINE_LAMBDA {
     if (i >= length) return;
     const int count = length - i >= 16 ? 16 : static_cast<int>(length - i);
     p = step(p, Select(FirstLanes(count), element(Whole<false>{}, i, count), identity));
@@ -66,15 +66,15 @@ BI_INLINE F32x16 FoldTree(int64_t length, F32x16 identity, Element element, Step
 
 template <typename Element>
 BI_INLINE float TreeSum(int64_t length, Element element) {
-  const auto add = [](F32x16 a, F32x16 b) { return Add(a, b); };
+  const auto add = [](F32x16 a, F32x16 b) BI_INLINE_LAMBDA { return Add(a, b); };
   return ReduceAdd(FoldTree(length, ZeroF32(), element, add, add));
 }
 
 template <typename Element>
 BI_INLINE float TreeSumSquare(int64_t length, Element element) {
   return ReduceAdd(FoldTree(
-      length, ZeroF32(), element, [](F32x16 p, F32x16 x) { return Fma(x, x, p); },
-      [](F32x16 a, F32x16 b) { return Add(a, b); }));
+      length, ZeroF32(), element, [](F32x16 p, F32x16 x) BI_INLINE_LAMBDA { return Fma(x, x, p); },
+      [](F32x16 a, F32x16 b) BI_INLINE_LAMBDA { return Add(a, b); }));
 }
 
 }  // namespace batch_invariant::cpu::BI_SIMD

@@ -29,13 +29,14 @@ BI_INLINE F32x16 ScaleByPowerOfTwo(F32x16 x, F32x16 n) {
   return Mul(Mul(x, first), second);
 }
 
-// e^x = 2^n * result: x = n ln2 + r, |r| <= ln2 / 2; e^r = 1 + r + r^2 q(r).
-BI_INLINE F32x16 ExpMantissa(F32x16 x, F32x16* n) {
+inline constexpr float kLog2E = 0x1.715476p+0f;
+
+// e^x / 2^n for an integral n near x / ln2: x = n ln2 + r, e^r = 1 + r + r^2 q(r).
+BI_INLINE F32x16 ExpOfRemainder(F32x16 x, F32x16 n) {
   static constexpr float kQ[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558f4p-5f, 0x1.123a6cp-7f,
                                  0x1.6a2352p-10f};
-  *n = RoundNearestEven(Mul(x, Splat(0x1.715476p+0f)));
-  F32x16 r = Fma(*n, Splat(-0x1.62e4p-1f), x);  // ln2, high and low part
-  r = Fma(*n, Splat(-0x1.7f7d1cp-20f), r);
+  F32x16 r = Fma(n, Splat(-0x1.62e4p-1f), x);  // ln2, high and low part
+  r = Fma(n, Splat(-0x1.7f7d1cp-20f), r);
   return Fma(Fma(Polynomial(r, kQ), r, Splat(1.0f)), r, Splat(1.0f));
 }
 
@@ -44,17 +45,19 @@ BI_INLINE F32x16 ExpMantissa(F32x16 x, F32x16* n) {
 BI_INLINE F32x16 Exp(F32x16 x) {
   // Min and Max return their second operand for NaN.
   x = Max(Splat(-104.0f), Min(Splat(89.0f), x));
-  F32x16 n;
-  const F32x16 p = ExpMantissa(x, &n);
-  return ScaleByPowerOfTwo(p, n);
+  const F32x16 n = RoundNearestEven(Mul(x, Splat(kLog2E)));
+  return ScaleByPowerOfTwo(ExpOfRemainder(x, n), n);
 }
 
-// Exp(x) for x <= 0 or NaN, bit for bit. Where no result is subnormal, one factor scales exactly.
+// Exp(x) for x <= 0 or NaN, bit for bit. Where no result is subnormal, n is rounded by adding
+// 1.5 * 2^23, which leaves it in the low bits too, and one factor scales exactly.
 BI_INLINE F32x16 ExpOfNonPositive(F32x16 x) {
   if (Any(Less(x, Splat(-87.0f)))) return Exp(x);
-  F32x16 n;
-  const F32x16 p = ExpMantissa(x, &n);
-  return Mul(p, FromBits(ShiftLeft<23>(Add(ToI32(n), Splat(int32_t{127})))));
+  const F32x16 magic = Splat(0x1.8p+23f);
+  const F32x16 shifted = Add(Mul(x, Splat(kLog2E)), magic);
+  const F32x16 p = ExpOfRemainder(x, Sub(shifted, magic));
+  const I32x16 exponent = Add(ShiftLeft<23>(BitsOf(shifted)), Splat(int32_t{127} << 23));
+  return Mul(p, FromBits(exponent));  // NaN whatever the factor
 }
 
 // 2^x: x = n + r, |r| <= 1/2; 2^r = 1 + r q(r). Subnormal results are kept; NaN stays NaN.
@@ -69,21 +72,21 @@ BI_INLINE F32x16 Exp2(F32x16 x) {
 
 // 1 / (1 + e^-x), from e^-|x| so that neither tail loses its relative accuracy.
 BI_INLINE F32x16 Sigmoid(F32x16 x) {
-  const F32x16 z = Exp(Negate(Abs(x)));
+  const F32x16 z = ExpOfNonPositive(Negate(Abs(x)));
   const F32x16 numerator = Select(Less(x, ZeroF32()), z, Splat(1.0f));
   return Div(numerator, Add(z, Splat(1.0f)));
 }
 
-// |x| < 0.625: x + x^3 q(x^2); otherwise 1 - 2 / (e^2|x| + 1) with the sign of x.
+// x p(x^2) / q(x^2), a minimax quotient up to 9 that passes 1 there and is held to 1. -0 stays -0.
 BI_INLINE F32x16 Tanh(F32x16 x) {
-  static constexpr float kQ[] = {-0x1.555532p-2f, 0x1.110726p-3f, -0x1.b83c5ap-5f, 0x1.5226ap-6f,
-                                 -0x1.75e1ep-8f};
-  const F32x16 magnitude = Abs(x);
+  static constexpr float kP[] = {1.0f, 0x1.12051p-3f, 0x1.c9fe22p-9f, 0x1.596014p-16f,
+                                 0x1.c9bd78p-27f};
+  static constexpr float kQ[] = {1.0f, 0x1.de57dp-2f, 0x1.a7e202p-6f, 0x1.584906p-12f,
+                                 0x1.a0ca06p-21f};
+  x = Max(Splat(-9.2f), Min(Splat(9.2f), x));  // the second operand for NaN
   const F32x16 square = Mul(x, x);
-  const F32x16 small = Fma(Mul(Polynomial(square, kQ), square), x, x);
-  const F32x16 e = Exp(Add(magnitude, magnitude));
-  const F32x16 large = Sub(Splat(1.0f), Div(Splat(2.0f), Add(e, Splat(1.0f))));
-  return Select(Less(magnitude, Splat(0.625f)), small, CopySign(large, x));
+  const F32x16 y = Div(Mul(x, Polynomial(square, kP)), Polynomial(square, kQ));
+  return Max(Splat(-1.0f), Min(Splat(1.0f), y));
 }
 
 // |x| < 0.92: x + x q(x^2); otherwise 1 - e^-p(|x|) with the sign of x.

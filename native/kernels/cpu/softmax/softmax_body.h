@@ -14,40 +14,40 @@ namespace batch_invariant::cpu::BI_SIMD {
 
 // A NaN may be lost here; it comes back through its own exponential.
 BI_INLINE float RowMax(const float* x, int64_t length) {
-  const auto larger = [](F32x16 p, F32x16 v) { return Max(v, p); };
+  const auto larger = [](F32x16 p, F32x16 v) BI_INLINE_LAMBDA { return Max(v, p); };
   return ReduceMax(FoldTree(
       length, FromBits(Splat(static_cast<int32_t>(0xff800000u))),
-      [=](auto whole, int64_t i, int count) { return LoadRow(whole, x + i, count); }, larger,
+      [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA { return LoadRow(whole, x + i, count); }, larger,
       larger));
 }
 
 // x and y are contiguous and may be the same.
 static void SoftmaxRow(const float* x, float* y, int64_t length) {
   const F32x16 max = Splat(RowMax(x, length));
-  const F32x16 sum = Splat(TreeSum(length, [=](auto whole, int64_t i, int count) {
+  const F32x16 sum = Splat(TreeSum(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
     const F32x16 e = ExpOfNonPositive(Sub(LoadRow(whole, x + i, count), max));
     StoreRow(whole, y + i, e, count);
     return e;
   }));
   // Without a NaN among them all exponentials are finite and their sum is at least 1.
   if (Any(IsNan(sum))) {
-    ForEach16(length, [=](auto whole, int64_t i, int count) {
+    ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
       StoreRow(whole, y + i, Canonical(sum), count);
     });
     return;
   }
   const F32x16 scale = Div(Splat(1.0f), sum);
-  ForEach16(length, [=](auto whole, int64_t i, int count) {
+  ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
     StoreRow(whole, y + i, Mul(LoadRow(whole, y + i, count), scale), count);
   });
 }
 
 static void LogSoftmaxRow(const float* x, float* y, int64_t length) {
   const F32x16 max = Splat(RowMax(x, length));
-  const F32x16 log_sum = Splat(LogOfSum(TreeSum(length, [=](auto whole, int64_t i, int count) {
+  const F32x16 log_sum = Splat(LogOfSum(TreeSum(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
     return ExpOfNonPositive(Sub(LoadRow(whole, x + i, count), max));
   })));
-  ForEach16(length, [=](auto whole, int64_t i, int count) {
+  ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
     const F32x16 shifted = Sub(LoadRow(whole, x + i, count), max);
     StoreRow(whole, y + i, Canonical(Sub(shifted, log_sum)), count);
   });

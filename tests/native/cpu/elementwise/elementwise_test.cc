@@ -106,9 +106,11 @@ TEST_P(ElementwiseTest, IsCloseToFloat64) {
   for (float v = -12.0f; v < 12.0f; v += 0.00137f) x.push_back(v);
   for (UnaryOp op : kOps) {
     const auto y = Evaluate(context, op, x);
+    // 1 + tanh cancels on the negative side, and the factor x/2 makes the rest larger.
+    const double bound = op == UnaryOp::kGeluTanh ? 8e-7 : 4e-7;
     for (size_t i = 0; i < x.size(); ++i) {
       const double expected = Exact(op, x[i]);
-      EXPECT_NEAR(y[i], expected, 4e-7 * std::max(std::fabs(expected), 1.0)) << x[i];
+      EXPECT_NEAR(y[i], expected, bound * std::max(std::fabs(expected), 1.0)) << x[i];
     }
     AddCompared(static_cast<int64_t>(x.size()));
   }
