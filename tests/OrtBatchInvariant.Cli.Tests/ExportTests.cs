@@ -23,6 +23,28 @@ public sealed class ExportTests(Support.Models models) : IDisposable
         Assert.Equal(ExitCode.Success, generate.ExitCode);
     }
 
+    [Theory]
+    [InlineData("--precision", "fp16")]
+    [InlineData("--precision", "bf16")]
+    [InlineData("--precision", "int4", "--device", "cuda", "--bf16-activations")]
+    public async Task GraphsForGpusAreMadeHereToo(params string[] options)
+    {
+        ToolResult export = await Tool.Run(["export", models.Checkpoint, Output, "--context-length", "64", .. options]);
+        Assert.Equal((ExitCode.Success, ""), (export.ExitCode, export.Error));
+        string config = await File.ReadAllTextAsync(Path.Combine(Output, "genai_config.json"));
+        Assert.Contains("\"cuda\"", config, StringComparison.Ordinal);
+        Assert.Contains("\"context_length\": 64", config, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("Precision Fp32 is for the target Cpu", "--device", "cuda")]
+    [InlineData("Context length 100000000 cannot be used", "--context-length", "100000000")]
+    public async Task OptionsThatDoNotFitAreRefused(string reason, params string[] options)
+    {
+        (await Tool.Run(["export", models.Checkpoint, Output, .. options])).AssertFailedWith(ExitCode.Failure, reason);
+        Assert.False(Directory.Exists(Output));
+    }
+
     [Fact]
     public async Task TakenFolderIsLeftAloneUnlessForced()
     {

@@ -18,10 +18,15 @@ internal static class ExportCommand
         {
             Description = "Type of the weights.",
             DefaultValueFactory = _ => "fp32",
-        }.AcceptOnlyFromAmong("fp32", "int4", "int8");
+        }.AcceptOnlyFromAmong("fp32", "fp16", "bf16", "int4", "int8");
+        var device = new Option<string?>("--device")
+        {
+            Description = "What the graph is for: cpu computes in fp32, cuda in fp16 or bf16 (default: cuda for fp16 and bf16, otherwise cpu).",
+        }.AcceptOnlyFromAmong("cpu", "cuda");
+        var bf16Activations = new Option<bool>("--bf16-activations") { Description = "int4, int8 on cuda: compute in bf16 instead of fp16." };
         var accuracyLevel = new Option<int?>("--accuracy-level")
         {
-            Description = "How int4 and int8 weights are multiplied: 0 in fp32, 4 with activations rounded to int8 (default: 4, as GenAI's builder).",
+            Description = "How int4 and int8 weights are multiplied: 0 with activations as they are, 4 with activations rounded to int8 (default, as GenAI's builder: 4 on cpu, 0 on cuda).",
             HelpName = "0|4",
         };
         var blockSize = new Option<int>("--block-size")
@@ -48,7 +53,7 @@ internal static class ExportCommand
             "export",
             "Export a Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Phi-3, Gemma 2, Gemma 3, SmolLM3 or OLMo 2 checkpoint to the folder layout of ONNX Runtime GenAI.")
         {
-            paths, precision, accuracyLevel, blockSize, asymmetric, contextLength, random, like, force,
+            paths, precision, device, bf16Activations, accuracyLevel, blockSize, asymmetric, contextLength, random, like, force,
         };
         command.Validators.Add(result =>
         {
@@ -68,6 +73,11 @@ internal static class ExportCommand
             {
                 result.AddError("--accuracy-level, --block-size and --asymmetric go with --precision int4 or int8");
             }
+
+            if (result.GetValue(bf16Activations) && (!isQuantised || result.GetResult(device)?.Tokens is not [{ Value: "cuda" }]))
+            {
+                result.AddError("--bf16-activations goes with --precision int4 or int8 and --device cuda");
+            }
         });
         command.SetAction((parsed, cancellation) => Task.FromResult(Run(
             parsed.GetRequiredValue(paths),
@@ -75,6 +85,8 @@ internal static class ExportCommand
             new ExportOptions
             {
                 Precision = Enum.Parse<ExportPrecision>(parsed.GetRequiredValue(precision), ignoreCase: true),
+                Target = TargetOf(parsed.GetValue(device), parsed.GetRequiredValue(precision)),
+                UseBf16Activations = parsed.GetValue(bf16Activations),
                 AccuracyLevel = parsed.GetValue(accuracyLevel),
                 BlockSize = parsed.GetValue(blockSize),
                 IsSymmetric = !parsed.GetValue(asymmetric),
@@ -84,6 +96,9 @@ internal static class ExportCommand
             cancellation)));
         return command;
     }
+
+    private static ExportTarget TargetOf(string? device, string precision) =>
+        (device ?? (precision is "fp16" or "bf16" ? "cuda" : "cpu")) == "cuda" ? ExportTarget.Cuda : ExportTarget.Cpu;
 
     private static int Run(string[] paths, string? like, ExportOptions options, CancellationToken cancellation)
     {
