@@ -79,7 +79,7 @@ internal static class DemoCommand
         DeviceDemo.CheckDevice(deviceId);
         IReadOnlyList<DemoModel> models = given is not null ? [Named(given)] : DemoCheckpoint.ExportForCuda(cancellation);
         var options = new DeviceDemoOptions(
-            deviceId, given is null ? Tokens(s_prompts[0], cancellation) : null, request.RequiredCompletions,
+            deviceId, given is null ? Tokens(s_prompts[^1], cancellation) : null, request.RequiredCompletions,
             request.IsQuick ? QuickNewTokens : NewTokens, DeviceRows, request.Seed);
         DeviceDemoResult result = Terminal.WithProgress(addBar => DeviceDemo.Run(models, options, addBar, cancellation));
         DeviceDemoReport.Print(result, Terminal.Out);

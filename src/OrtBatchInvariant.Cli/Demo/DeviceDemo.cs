@@ -17,7 +17,8 @@ internal sealed record DeviceDemoOptions(int? DeviceId, int[]? Prompt, int Compl
 /// <summary>One prompt, over and over among random neighbours in batches of random sizes.</summary>
 internal static class DeviceDemo
 {
-    private const int RandomPromptTokens = 24;
+    // Long enough that stock kernels choose by the number of rows.
+    private const int RandomPromptTokens = 150;
 
     /// <summary>Whether stock kernels can run there: on a GPU, where ONNX Runtime's own CUDA provider is installed.</summary>
     public static bool HasStock(int? deviceId) => deviceId is null || StockCuda.Devices().Count > 0;
@@ -74,7 +75,8 @@ internal static class DeviceDemo
     private static int[] RandomPrompt(DecoderModel model, int seed)
     {
         var random = new Random(seed);
-        return [.. Enumerable.Range(0, RandomPromptTokens).Select(_ => random.Next(model.Shape.VocabularySize))];
+        int count = Math.Min(RandomPromptTokens, model.Shape.ContextLength / 4);
+        return [.. Enumerable.Range(0, count).Select(_ => random.Next(model.Shape.VocabularySize))];
     }
 }
 

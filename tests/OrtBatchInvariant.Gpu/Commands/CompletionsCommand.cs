@@ -10,14 +10,15 @@ namespace OrtBatchInvariant.Gpu.Commands;
 /// <summary>`completions`: one prompt completed a thousand times among random neighbours.</summary>
 internal static class CompletionsCommand
 {
-    private const int PromptTokens = 24;
+    // More than one block of 128 keys, and long enough that stock kernels choose by the number of rows.
+    private const int PromptTokens = 150;
 
     public static Command Create()
     {
         var command = new Command("completions", "Complete one prompt over and over among random neighbours and count different answers.");
         var common = new CommonOptions(command);
         var count = new Option<int>("--count") { Description = "Number of completions.", DefaultValueFactory = _ => 1000 };
-        var tokens = new Option<int>("--tokens") { Description = "Tokens of a completion.", DefaultValueFactory = _ => 32 };
+        var tokens = new Option<int>("--tokens") { Description = "Tokens of a completion.", DefaultValueFactory = _ => 24 };
         var maxRows = new Option<int>("--max-rows") { Description = "The largest batch.", DefaultValueFactory = _ => 64 };
         foreach (Option option in (Option[])[count, tokens, maxRows])
         {
