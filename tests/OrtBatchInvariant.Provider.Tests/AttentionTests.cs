@@ -251,10 +251,8 @@ public sealed class AttentionTests(ITestOutputHelper output)
     private static Operand[] PackedPast() => [Rows("past", [2, 1, Heads, Past, HeadSize], axis: 1)];
 
     // Stock has no mask of one column: it gets the column as often as there are keys.
-    // The custom op has the form of opset 24.
     private static OpCase WithRepeatedColumn(Operand[] inputs) => Onnx(inputs) with
     {
-        CustomOp = null,
         StockForm = Onnx([.. inputs[..^1], inputs[^1]]),
         ToStockForm = values =>
         {

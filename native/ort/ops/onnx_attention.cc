@@ -240,8 +240,11 @@ void AppendOnnxAttention(std::vector<OpDefinition>& ops) {
                   .outputs = {{"T1"}, {"T1", true}, {"T2", true}, {"T1", true}},
                   .accept = &Accept,
                   .contract = [](const NodeInfo&) { return contract::kAttentionF32; },
-                  .create = &Create};
+                  .create = &Create,
+                  // A mask of one column is repeated for every key; later it is a short mask.
+                  .custom_name = "Attention23"};
   ops.push_back(op);
+  op.custom_name = nullptr;
   op.since_first = op.since_last = 24;
   op.inputs.push_back({"", true, kInt64});
   ops.push_back(op);
