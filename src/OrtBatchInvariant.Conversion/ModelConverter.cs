@@ -32,7 +32,7 @@ public static class ModelConverter
         string libraryPath = BatchInvariantProvider.GetLibraryPath();
         string library = Path.GetFileName(libraryPath);
         ConvertSource source = ConvertSource.Open(input);
-        if (IsInside(output, source.Folder))
+        if (source.IsFolder && IsInside(output, source.Folder))
         {
             throw new ModelException($"{output}: lies inside {source.Folder}, which is to be converted; choose a folder elsewhere.");
         }

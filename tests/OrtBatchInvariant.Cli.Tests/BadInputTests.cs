@@ -20,6 +20,7 @@ public sealed class BadInputTests(Support.Models models) : IDisposable
         { ["export", "out", "--random"], "--like" },
         { ["export", "in", "out", "--accuracy-level", "0"], "--precision int4" },
         { ["bench", "--batch", "1,x"], "--batch" },
+        { ["convert", "in"], "convert" },
         { ["demo", "--device", "tpu"], "tpu" },
         { ["demo", "--device", "cuda", "--device-id", "-1"], "--device-id is -1" },
     };

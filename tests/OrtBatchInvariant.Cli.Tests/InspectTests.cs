@@ -55,7 +55,7 @@ public sealed class InspectTests(Support.Models models) : IDisposable
 
     public void Dispose() => _temporary.Dispose();
 
-    private static void WriteMatMul(string file, TensorProto.Types.DataType type)
+    internal static void WriteMatMul(string file, TensorProto.Types.DataType type)
     {
         var graph = new GraphProto { Name = "graph" };
         graph.Input.AddRange([Matrix("a", type), Matrix("b", type)]);

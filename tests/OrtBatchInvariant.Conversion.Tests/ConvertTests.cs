@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
 using OrtBatchInvariant.Conversion.Tests.Support;
@@ -122,8 +123,8 @@ public sealed class ConvertTests : IDisposable
     [Fact]
     public void OutputInsideTheInputIsRefused()
     {
-        string input = Write(Samples.WithSubgraphsAndFunctions());
-        Refused(() => ModelConverter.Convert(input, Path.Combine(Path.GetDirectoryName(input)!, "out"), new ConvertOptions()), "lies inside");
+        string folder = WriteFolder("""{ "model": { "decoder": { "filename": "model.onnx" } } }""");
+        Refused(() => ModelConverter.Convert(folder, Path.Combine(folder, "out"), new ConvertOptions()), "lies inside");
     }
 
     [Fact]
@@ -136,15 +137,68 @@ public sealed class ConvertTests : IDisposable
         Assert.False(File.Exists(Path.Combine(_temporary.Path, "out", "mine.txt")));
     }
 
+    /// <summary>Every session that the configuration names gets the library, wherever its options are, and loses it again.</summary>
+    [Theory]
+    [InlineData("""{ "model": { "decoder": { "filename": "model.onnx" } } }""")]
+    [InlineData("""{"model":{"decoder":{"session_options":{},"filename":"model.onnx"}}}""")]
+    [InlineData("""
+        {
+          // a comment
+          "model": {
+            "decoder": { "session_options": { "log_id": "x", "provider_options": [], }, "filename": "model.onnx" },
+            "embedding": { "filename": "second/model.onnx", "inputs": {} }
+          },
+          "search": { "top_k": 1 }
+        }
+        """)]
+    public void ConfigurationNamesTheLibrary(string config)
+    {
+        string folder = WriteFolder(config);
+        string output = ModelConverter.Convert(folder, Path.Combine(_temporary.Path, "out"), new ConvertOptions()).Folder;
+        string text = File.ReadAllText(Path.Combine(output, "genai_config.json"));
+        JsonElement model = JsonDocument.Parse(text, new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true })
+            .RootElement.GetProperty("model");
+        JsonElement[] sessions = [.. model.EnumerateObject().Select(part => part.Value.GetProperty("session_options"))];
+        Assert.NotEmpty(sessions);
+        Assert.All(sessions, options => Assert.Equal("libort_batch_invariant.so", options.GetProperty("custom_ops_library").GetString()));
+        Assert.True(File.Exists(Path.Combine(output, "tokenizer", "x.json")));
+        Assert.Equal(
+            "ort.batch_invariant", OnnxModel.Load(Path.Combine(output, model.EnumerateObject().Last().Value.GetProperty("filename").GetString()!)).Proto.Graph.Node[0].Domain);
+
+        string back = ModelConverter.Convert(output, Path.Combine(_temporary.Path, "back"), new ConvertOptions { Revert = true }).Folder;
+        AssertSameFiles(folder, back);
+    }
+
+    [Theory]
+    [InlineData("""{ "model": ""","not valid JSON")]
+    [InlineData("[]", "names no model file")]
+    [InlineData("""{ "model": { "decoder": { "filename": "../model.onnx" } } }""", "outside the model's folder")]
+    [InlineData("""{ "model": { "decoder": { "filename": "other.onnx" } } }""", "no such model file")]
+    [InlineData("""{ "model": { "decoder": { "session_options": { "custom_ops_library": "other.so" }, "filename": "model.onnx" } } }""", "'other.so'")]
+    public void BadConfigurationIsRefused(string config, string part) => Refused(
+        () => ModelConverter.Convert(WriteFolder(config), Path.Combine(_temporary.Path, "out"), new ConvertOptions()), part);
+
     public void Dispose() => _temporary.Dispose();
+
+    private string WriteFolder(string config)
+    {
+        string model = Write(Samples.WithSubgraphsAndFunctions());
+        _temporary.Write("in/genai_config.json", System.Text.Encoding.UTF8.GetBytes(config));
+        _temporary.Write("in/tokenizer/x.json", "{}"u8);
+        _temporary.Write("in/second/model.onnx", File.ReadAllBytes(model));
+        return Path.GetDirectoryName(model)!;
+    }
 
     private static void AssertSameFiles(string expected, string actual)
     {
-        string[] files = [.. Directory.GetFiles(expected).Select(file => Path.GetFileName(file)!).Order()];
-        Assert.Equal(files, Directory.GetFiles(actual).Select(file => Path.GetFileName(file)!).Order());
+        string[] files = FilesOf(expected);
+        Assert.Equal(files, FilesOf(actual));
         Assert.NotEmpty(files);
         Assert.All(files, file => Assert.Equal(File.ReadAllBytes(Path.Combine(expected, file)), File.ReadAllBytes(Path.Combine(actual, file))));
     }
+
+    private static string[] FilesOf(string folder) =>
+        [.. Directory.GetFiles(folder, "*", SearchOption.AllDirectories).Select(file => Path.GetRelativePath(folder, file)).Order()];
 
     private ConvertResult Convert(string input, string output) => ModelConverter.Convert(input, Path.Combine(_temporary.Path, output), new ConvertOptions());
 

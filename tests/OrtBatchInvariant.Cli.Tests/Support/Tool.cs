@@ -7,9 +7,20 @@ internal static class Tool
 {
     private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "ortbi.dll");
 
+    public static Process Start(params string[] arguments) => Start([], arguments);
+
     public static Task<ToolResult> Run(params string[] arguments) => Run([], arguments);
 
     public static async Task<ToolResult> Run(Dictionary<string, string> environment, params string[] arguments)
+    {
+        using Process process = Start(environment, arguments);
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        string output = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return new ToolResult(process.ExitCode, output, await error);
+    }
+
+    private static Process Start(Dictionary<string, string> environment, string[] arguments)
     {
         var start = new ProcessStartInfo("dotnet", [s_program, .. arguments])
         {
@@ -22,11 +33,7 @@ internal static class Tool
             start.Environment[key] = value;
         }
 
-        using Process process = Process.Start(start)!;
-        Task<string> error = process.StandardError.ReadToEndAsync();
-        string output = await process.StandardOutput.ReadToEndAsync();
-        await process.WaitForExitAsync();
-        return new ToolResult(process.ExitCode, output, await error);
+        return Process.Start(start)!;
     }
 }
 
