@@ -106,6 +106,7 @@ fi
 if wanted invariance; then
   check invariance "$program" invariance
   [ ${#stock[@]} -eq 0 ] || check invariance-stock "$peer" invariance --stock --only "demo fp16" --max-rows 16
+  check invariance-families "$program" invariance --families --max-rows 16
 fi
 if { wanted tests || wanted sanitize; } && ! ls library/cuda_*_test >/dev/null 2>&1; then
   failed=$((failed + 1)); echo "FAILED tests: the archive holds no GPU test programs"

@@ -16,20 +16,23 @@ internal static class InvarianceCommand
         var common = new CommonOptions(command);
         var only = new Option<string?>("--only") { Description = "Only models whose name contains TEXT.", HelpName = "TEXT" };
         var maxRows = new Option<int>("--max-rows") { Description = "The largest batch.", DefaultValueFactory = _ => 64 };
+        var families = new Option<bool>("--families") { Description = "A small model of each other family that can be exported, instead of the standard ones; implies few values." };
         command.Add(only);
+        command.Add(families);
         command.Add(maxRows);
-        command.SetAction(parsed => Run(common.Read(parsed), parsed.GetValue(only), parsed.GetValue(maxRows)));
+        command.SetAction(parsed => Run(common.Read(parsed), parsed.GetValue(families), parsed.GetValue(only), parsed.GetValue(maxRows)));
         return command;
     }
 
-    private static int Run(CommonValues values, string? only, int maxRows)
+    private static int Run(CommonValues values, bool families, string? only, int maxRows)
     {
+        IReadOnlyList<TestModel> models = families ? FamilyModels.For(values.DeviceId is not null) : values.Models;
         var report = new CheckReport("invariance", values.JsonFile);
         bool stockVaries = false;
-        foreach (TestModel model in values.Models.Where(model => only is null || model.Name.Contains(only, StringComparison.OrdinalIgnoreCase)))
+        foreach (TestModel model in models.Where(model => only is null || model.Name.Contains(only, StringComparison.OrdinalIgnoreCase)))
         {
             ModelFolder folder = model.Make(values.ModelsFolder);
-            var options = new DeviceInvarianceOptions { IsQuick = values.IsQuick, MaxRows = maxRows, HostileTokens = model.HostileTokens, Seed = Random.Shared.Next() };
+            var options = new DeviceInvarianceOptions { IsQuick = values.IsQuick || families, MaxRows = maxRows, HostileTokens = model.HostileTokens, Seed = Random.Shared.Next() };
             foreach (KernelSet kernels in values.Kernels)
             {
                 stockVaries |= Check(report, values, model, folder, kernels, options) && kernels == KernelSet.Stock;

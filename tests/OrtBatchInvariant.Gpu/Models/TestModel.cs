@@ -31,7 +31,7 @@ internal sealed class TestModel
     private readonly HfConfig? _shape;
     private readonly ExportOptions _options;
 
-    private TestModel(string name, HfConfig? shape, ExportOptions options)
+    internal TestModel(string name, HfConfig? shape, ExportOptions options)
     {
         Name = name;
         _shape = shape;
