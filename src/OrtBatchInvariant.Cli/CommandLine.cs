@@ -10,11 +10,15 @@ namespace OrtBatchInvariant.Cli;
 /// <summary>The commands, and how their failures reach the user: one sentence on stderr and an exit code.</summary>
 internal static class CommandLine
 {
+    // After Ctrl-C: a batch that is under way is finished first.
+    private static readonly TimeSpan s_timeToStop = TimeSpan.FromSeconds(60);
+
     public static async Task<int> RunAsync(string[] args)
     {
         var root = new RootCommand("Batch-invariant ONNX Runtime: the bytes of an answer no longer depend on its batch.")
         {
             DemoCommand.Create(), GenerateCommand.Create(), InspectCommand.Create(), ConvertCommand.Create(), ExportCommand.Create(), BenchCommand.Create(),
+            VerifyCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors is [var error, ..])
@@ -27,7 +31,7 @@ internal static class CommandLine
 
         try
         {
-            return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+            return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = s_timeToStop });
         }
         catch (OperationCanceledException)
         {

@@ -11,7 +11,7 @@ internal static class ExitCode
     /// <summary>The command line makes no sense.</summary>
     public const int Usage = 2;
 
-    /// <summary>`inspect` found nodes that can vary.</summary>
+    /// <summary>`inspect` found nodes that can vary, or `verify` logits that do.</summary>
     public const int Varies = 3;
 
     /// <summary>Stopped by Ctrl-C, as shells count it.</summary>

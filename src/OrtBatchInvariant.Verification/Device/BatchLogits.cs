@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
@@ -28,17 +29,25 @@ public sealed class BatchLogits : IDisposable
     /// <param name="row">The row in the batch.</param>
     /// <param name="token">The token, counted from the first of this run.</param>
     /// <exception cref="VerificationException">A logit is not a number.</exception>
-    public int MostLikely(int row, int token)
+    public int MostLikely(int row, int token) => MostLikely(_shape, Bytes(row, token));
+
+    internal static int MostLikely(DecoderShape shape, ReadOnlySpan<byte> logits)
     {
-        ReadOnlySpan<byte> bytes = Bytes(row, token);
+        if (shape.LogitsType == TensorElementType.Float)
+        {
+            ReadOnlySpan<float> values = MemoryMarshal.Cast<byte, float>(logits);
+            float largest = TensorPrimitives.Max(values);
+            return float.IsNaN(largest) ? throw new VerificationException("A logit is not a number.") : values.IndexOf(largest);
+        }
+
         int best = 0;
         float highest = float.NegativeInfinity;
-        for (int i = 0; i < _shape.VocabularySize; i++)
+        for (int i = 0; i < shape.VocabularySize; i++)
         {
-            float value = Read(bytes, i);
+            float value = Read(shape.LogitsType, logits, i);
             if (float.IsNaN(value))
             {
-                throw new VerificationException($"Logit {i} of row {row} is not a number.");
+                throw new VerificationException($"Logit {i} of a token is not a number.");
             }
 
             if (value > highest)
@@ -50,13 +59,14 @@ public sealed class BatchLogits : IDisposable
         return best;
     }
 
+    /// <summary>A logit.</summary>
+    internal static float Read(TensorElementType type, ReadOnlySpan<byte> logits, int index) => type switch
+    {
+        TensorElementType.Float => MemoryMarshal.Cast<byte, float>(logits)[index],
+        TensorElementType.Float16 => (float)MemoryMarshal.Cast<byte, Half>(logits)[index],
+        _ => BitConverter.UInt32BitsToSingle((uint)MemoryMarshal.Cast<byte, ushort>(logits)[index] << 16),
+    };
+
     /// <inheritdoc/>
     public void Dispose() => _value.Dispose();
-
-    private float Read(ReadOnlySpan<byte> bytes, int index) => _shape.LogitsType switch
-    {
-        TensorElementType.Float => MemoryMarshal.Cast<byte, float>(bytes)[index],
-        TensorElementType.Float16 => (float)MemoryMarshal.Cast<byte, Half>(bytes)[index],
-        _ => BitConverter.UInt32BitsToSingle((uint)MemoryMarshal.Cast<byte, ushort>(bytes)[index] << 16),
-    };
 }

@@ -1,5 +1,5 @@
-using System.Globalization;
-using System.Runtime.InteropServices;
+using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 
@@ -9,17 +9,16 @@ namespace OrtBatchInvariant.Verification.Device;
 /// Sequences that are decoded together: one KV buffer for each layer's keys and values, on the device, bound as past and as present
 /// alike, so that nothing but token ids and logits is ever copied.
 /// </summary>
-public sealed class DecoderBatch : IDisposable
+public sealed partial class DecoderBatch : IDisposable
 {
-    private static readonly string[] s_kinds = ["key", "value"];
-
     private readonly DecoderModel _model;
     private readonly DecoderShape _shape;
     private readonly DeviceMemory _memory;
     private readonly bool _poisons;
-    private readonly List<OrtValue> _owned = [];
-    private readonly List<(string Past, string Present, OrtValue Value)> _cache = [];
+    private readonly KvStorage? _storage;
+    private readonly DecoderCache _cache;
     private readonly int[] _lengths;
+    private readonly List<int>[] _slots;
     private readonly RunOptions _uncaptured = new();
     private readonly OrtIoBinding _binding;
     private FixedStep? _fixedStep;
@@ -32,31 +31,47 @@ public sealed class DecoderBatch : IDisposable
     /// written, or not writing what must be, shows. Without it KV buffers start as zeros, as in GenAI.</param>
     /// <exception cref="VerificationException">The device's memory does not suffice.</exception>
     public DecoderBatch(DecoderModel model, int rows, int capacity, bool poisons = false)
+        : this(model, null, 0, new int[Positive(rows)], Positive(capacity), poisons)
+    {
+    }
+
+    /// <summary>Takes rows of KV buffers that hold tokens already.</summary>
+    /// <param name="model">The model. It must outlive the batch.</param>
+    /// <param name="storage">The KV buffers; they must outlive the batch.</param>
+    /// <param name="first">The first of the rows.</param>
+    /// <param name="lengths">Tokens in each row.</param>
+    /// <param name="poisons">As above, for logits.</param>
+    internal DecoderBatch(DecoderModel model, KvStorage storage, int first, IReadOnlyList<int> lengths, bool poisons = false)
+        : this(model, storage, first, [.. lengths], storage.Capacity, poisons)
+    {
+    }
+
+    private DecoderBatch(DecoderModel model, KvStorage? storage, int first, int[] lengths, int capacity, bool poisons)
     {
         ArgumentNullException.ThrowIfNull(model);
-        ArgumentOutOfRangeException.ThrowIfLessThan(rows, 1);
-        ArgumentOutOfRangeException.ThrowIfLessThan(capacity, 1);
         _model = model;
         _shape = model.Shape;
         _memory = model.Memory;
         _poisons = poisons;
+        _lengths = lengths;
+        _slots = [.. lengths.Select(length => new List<int>(Enumerable.Range(0, length)))];
         Capacity = capacity;
-        _lengths = new int[rows];
         if (model.Options.EnableCudaGraph)
         {
             _uncaptured.AddRunConfigEntry("gpu_graph_id", "-1");
         }
 
+        if (_shape.SharesBuffer)
+        {
+            _storage = storage ?? new KvStorage(model, lengths.Length, capacity, poisons);
+            _cache = new SharedCache(model, _storage, first, lengths.Length, owns: storage is null);
+        }
+        else
+        {
+            _cache = new GrowingCache(model, lengths.Length);
+        }
+
         _binding = model.Session.CreateIoBinding();
-        try
-        {
-            AllocateCache();
-        }
-        catch
-        {
-            Dispose();
-            throw;
-        }
     }
 
     /// <summary>Number of sequences.</summary>
@@ -64,6 +79,12 @@ public sealed class DecoderBatch : IDisposable
 
     /// <summary>Tokens that the KV buffer of a sequence holds.</summary>
     public int Capacity { get; }
+
+    /// <summary>Told after each run what went in, the logits, and the values of <see cref="DecoderModelOptions.Exposed"/>.</summary>
+    internal Action<IReadOnlyDictionary<string, HostTensor>>? Observer { get; init; }
+
+    /// <summary>Where in the KV cache the tokens of each row are.</summary>
+    internal IReadOnlyList<IReadOnlyList<int>> Slots => _slots;
 
     /// <summary>Tokens in the KV buffer of each sequence.</summary>
     public IReadOnlyList<int> Lengths => _lengths;
@@ -96,6 +117,7 @@ public sealed class DecoderBatch : IDisposable
         _fixedStep.Set(tokens, _lengths);
         for (int row = 0; row < Rows; row++)
         {
+            _slots[row].Add(_lengths[row]);
             _lengths[row]++;
         }
 
@@ -122,16 +144,12 @@ public sealed class DecoderBatch : IDisposable
     /// <summary>Fills the KV buffers with random numbers and declares them to be tokens.</summary>
     internal void Pretend(int length, int seed)
     {
-        long[] shape = CacheShape;
-        using OrtValue noise = DeviceMemory.AllocateHost(_shape.CacheType, shape);
-        FillWithNoise(noise.GetTensorMutableRawData(), seed);
-        foreach ((_, _, OrtValue value) in _cache)
-        {
-            _memory.Copy(noise, value);
-        }
-
+        (_storage ?? throw new VerificationException($"{_model.Folder.DecoderFile}: has no KV buffer to fill.")).Randomize(seed);
         Pretend(length);
     }
+
+    /// <summary>The KV cache as it is now, in the order of the shape.</summary>
+    internal IReadOnlyList<HostTensor> CacheSnapshot() => [.. _cache.Values.Select(_memory.ToHost)];
 
     /// <inheritdoc/>
     public void Dispose()
@@ -139,42 +157,19 @@ public sealed class DecoderBatch : IDisposable
         _fixedStep?.Dispose();
         _binding.Dispose();
         _uncaptured.Dispose();
-        foreach (OrtValue value in _owned)
-        {
-            value.Dispose();
-        }
+        _cache.Dispose();
     }
 
-    private long[] CacheShape => [Rows, _shape.KeyValueHeadCount, Capacity, _shape.HeadSize];
+    private static int Positive(int value, [CallerArgumentExpression(nameof(value))] string? name = null)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(value, 1, name);
+        return value;
+    }
 
     private static OrtValue Own(OrtValue value, List<OrtValue> owner)
     {
         owner.Add(value);
         return value;
-    }
-
-    private void AllocateCache()
-    {
-        for (int layer = 0; layer < _shape.LayerCount; layer++)
-        {
-            foreach (string kind in s_kinds)
-            {
-                OrtValue value = Own(_memory.Allocate(_shape.CacheType, CacheShape), _owned);
-                _memory.Fill(value, _shape.CacheType, _poisons ? (byte)0xFF : (byte)0, CacheShape);
-                _cache.Add((DecoderShape.CacheName("past_key_values", layer, kind), DecoderShape.CacheName("present", layer, kind), value));
-            }
-        }
-
-        BindCache(_binding);
-    }
-
-    private void BindCache(OrtIoBinding binding)
-    {
-        foreach ((string past, string present, OrtValue value) in _cache)
-        {
-            binding.BindInput(past, value);
-            binding.BindOutput(present, value);
-        }
     }
 
     private OrtValue Run(IReadOnlyList<int[]> tokens)
@@ -191,38 +186,120 @@ public sealed class DecoderBatch : IDisposable
             throw new VerificationException("A row has no tokens, or rows differ in length after the first run: pad the prompts, then give all rows equally many.");
         }
 
-        int total = _lengths.Max() + width;
-        Check(total);
-        using OrtValue ids = DeviceMemory.AllocateHost(TensorElementType.Int64, Rows, width);
-        using OrtValue mask = DeviceMemory.AllocateHost(TensorElementType.Int64, Rows, total);
-        Span<long> idValues = ids.GetTensorMutableDataAsSpan<long>();
-        Span<long> maskValues = mask.GetTensorMutableDataAsSpan<long>();
-        idValues.Fill(_model.Folder.PadTokenId);
-        maskValues.Clear();
+        Check(_lengths.Max() + width);
+        int total = _cache.Width(_lengths.Max(), width);
+        long[] ids = new long[Rows * width];
+        long[] positions = new long[Rows * width];
+        long[] mask = new long[Rows * total];
+        Array.Fill(ids, _model.Folder.PadTokenId);
         for (int row = 0; row < Rows; row++)
         {
             for (int i = 0; i < tokens[row].Length; i++)
             {
-                idValues[(row * width) + i] = tokens[row][i];
+                ids[(row * width) + i] = tokens[row][i];
+                positions[(row * width) + i] = _lengths[row] + i;
+                _slots[row].Add(_cache.Slot(_lengths[row], i));
             }
 
             _lengths[row] += tokens[row].Length;
-            maskValues.Slice(row * total, _lengths[row]).Fill(1);
+            foreach (int slot in _slots[row])
+            {
+                mask[(row * total) + slot] = 1;
+            }
         }
 
         OrtValue logits = AllocateLogits(width);
+        var inputs = new Dictionary<string, OrtValue>();
         try
         {
-            _binding.BindInput("input_ids", ids);
-            _binding.BindInput("attention_mask", mask);
-            _binding.BindOutput(_model.Folder.LogitsName, logits);
+            BindTokens(_shape.InputIds, ids, width, inputs);
+            BindTokens(_shape.AttentionMask, mask, total, inputs);
+            BindTokens(_shape.PositionIds, positions, width, inputs);
+            _cache.Bind(_binding);
+            BindExposed(_binding);
+            _binding.BindOutput(_shape.Logits, logits);
             Run(_uncaptured, _binding);
+            TakeOutputs(_binding, logits, inputs);
             return logits;
         }
         catch
         {
             logits.Dispose();
             throw;
+        }
+        finally
+        {
+            foreach (OrtValue value in inputs.Values)
+            {
+                value.Dispose();
+            }
+        }
+    }
+
+    private void BindTokens(TokenInput? input, long[] values, int width, Dictionary<string, OrtValue> owner)
+    {
+        if (input is null)
+        {
+            return;
+        }
+
+        OrtValue tensor = owner[input.Name] = DeviceMemory.AllocateHost(input.Type, Rows, width);
+        Write(tensor, input.Type, values);
+        _binding.BindInput(input.Name, tensor);
+    }
+
+    private static void Write(OrtValue tensor, TensorElementType type, ReadOnlySpan<long> values)
+    {
+        if (type == TensorElementType.Int64)
+        {
+            values.CopyTo(tensor.GetTensorMutableDataAsSpan<long>());
+        }
+        else
+        {
+            TensorPrimitives.ConvertTruncating<long, int>(values, tensor.GetTensorMutableDataAsSpan<int>());
+        }
+    }
+
+    private void BindExposed(OrtIoBinding binding)
+    {
+        foreach (string name in _model.Options.Exposed)
+        {
+            binding.BindOutputToDevice(name, OrtMemoryInfo.DefaultInstance);
+        }
+    }
+
+    // What is bound to a buffer comes back as well, under another handle.
+    private void TakeOutputs(OrtIoBinding binding, OrtValue logits, IReadOnlyDictionary<string, OrtValue> inputs)
+    {
+        if (_shape.SharesBuffer && Observer is null)
+        {
+            return;
+        }
+
+        var outputs = new Dictionary<string, OrtValue>();
+        foreach ((string name, OrtValue value) in binding.GetOutputNames().Zip((IReadOnlyCollection<OrtValue>)binding.GetOutputValues()))
+        {
+            outputs[name] = value;
+        }
+
+        HashSet<OrtValue> taken = _cache.Take(outputs);
+        if (Observer is not null)
+        {
+            var seen = new Dictionary<string, HostTensor> { [_shape.Logits] = _memory.ToHost(logits) };
+            foreach ((string name, OrtValue value) in inputs.Concat(outputs.Where(output => _model.Options.Exposed.Contains(output.Key))))
+            {
+                if (HostTensor.From(value) is { } tensor)
+                {
+                    seen[name] = tensor;
+                }
+            }
+
+            Observer(seen);
+        }
+
+        foreach (OrtValue value in outputs.Values.Where(value => !taken.Contains(value)))
+        {
+            value.Dispose();
         }
     }
 
@@ -271,97 +348,5 @@ public sealed class DecoderBatch : IDisposable
         {
             throw new VerificationException($"{length} tokens do not fit the KV buffer of {Capacity}: make the batch with a larger capacity.");
         }
-    }
-
-    // Small numbers of either sign in fp16 and bf16, and in fp32: the exponent is never that of infinities.
-    private static void FillWithNoise(Span<byte> bytes, int seed)
-    {
-        new Random(seed).NextBytes(bytes);
-        foreach (ref ushort half in MemoryMarshal.Cast<byte, ushort>(bytes))
-        {
-            half = (ushort)((half & 0x83FF) | 0x3400);
-        }
-    }
-
-    /// <summary>The inputs and outputs of <see cref="Step"/>, which stay where they are.</summary>
-    private sealed class FixedStep : IDisposable
-    {
-        private readonly DecoderBatch _batch;
-        private readonly List<OrtValue> _owned = [];
-        private readonly OrtIoBinding _binding;
-        private readonly RunOptions _options = new();
-        private readonly OrtValue _ids;
-        private readonly OrtValue _hostIds;
-        private readonly OrtValue _mask;
-        private readonly OrtValue _hostMask;
-        private readonly OrtValue _logits;
-
-        public FixedStep(DecoderBatch batch)
-        {
-            _batch = batch;
-            DeviceMemory memory = batch._memory;
-            _ids = Own(memory.Allocate(TensorElementType.Int64, batch.Rows, 1), _owned);
-            _hostIds = Own(DeviceMemory.AllocateHost(TensorElementType.Int64, batch.Rows, 1), _owned);
-            _mask = Own(memory.Allocate(TensorElementType.Int64, batch.Rows, batch.Capacity), _owned);
-            _hostMask = Own(DeviceMemory.AllocateHost(TensorElementType.Int64, batch.Rows, batch.Capacity), _owned);
-            _logits = Own(batch.AllocateLogits(1), _owned);
-            if (batch._model.Options.EnableCudaGraph)
-            {
-                _options.AddRunConfigEntry("gpu_graph_id", batch._model.NextGraph().ToString(CultureInfo.InvariantCulture));
-            }
-
-            _binding = batch._model.Session.CreateIoBinding();
-            batch.BindCache(_binding);
-            _binding.BindInput("input_ids", _ids);
-            _binding.BindInput("attention_mask", _mask);
-            _binding.BindOutput(batch._model.Folder.LogitsName, _logits);
-        }
-
-        /// <summary>The tokens, and how many are in the KV buffer before them.</summary>
-        public void Set(ReadOnlySpan<int> tokens, ReadOnlySpan<int> lengths)
-        {
-            if (tokens.Length != _batch.Rows)
-            {
-                throw new VerificationException($"{tokens.Length} tokens were given to a batch of {_batch.Rows} rows.");
-            }
-
-            Span<long> ids = _hostIds.GetTensorMutableDataAsSpan<long>();
-            Span<long> mask = _hostMask.GetTensorMutableDataAsSpan<long>();
-            mask.Clear();
-            for (int row = 0; row < tokens.Length; row++)
-            {
-                _batch.Check(lengths[row] + 1);
-                ids[row] = tokens[row];
-                mask.Slice(row * _batch.Capacity, lengths[row] + 1).Fill(1);
-            }
-
-            _batch._memory.Copy(_hostIds, _ids);
-            _batch._memory.Copy(_hostMask, _mask);
-            if (_batch._poisons)
-            {
-                _batch._memory.Fill(_logits, _batch._shape.LogitsType, 0xFF, LogitsShape);
-            }
-        }
-
-        public void Run() => _batch.Run(_options, _binding);
-
-        public OrtValue CopyLogits()
-        {
-            OrtValue copy = DeviceMemory.AllocateHost(_batch._shape.LogitsType, LogitsShape);
-            _batch._memory.Copy(_logits, copy);
-            return copy;
-        }
-
-        public void Dispose()
-        {
-            _binding.Dispose();
-            _options.Dispose();
-            foreach (OrtValue value in _owned)
-            {
-                value.Dispose();
-            }
-        }
-
-        private long[] LogitsShape => [_batch.Rows, 1, _batch._shape.VocabularySize];
     }
 }

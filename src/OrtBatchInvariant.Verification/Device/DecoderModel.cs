@@ -11,14 +11,16 @@ public sealed class DecoderModel : IDisposable
 {
     private int _graphs;
 
-    private DecoderModel(ModelFolder folder, DecoderModelOptions options, InferenceSession session, DeviceMemory memory, CoverageReport? coverage)
+    private DecoderModel(
+        ModelFolder folder, DecoderModelOptions options, InferenceSession session, DecoderShape shape, OrtEpDevice? device, CoverageReport? coverage)
     {
         Folder = folder;
         Options = options;
         Session = session;
-        Memory = memory;
+        Memory = new DeviceMemory(device);
+        DeviceName = device is null ? Processor.Name : coverage?.Device ?? Processor.GpuName(device);
         Coverage = coverage;
-        Shape = DecoderShape.Read(folder, session);
+        Shape = shape;
     }
 
     /// <summary>The model's folder.</summary>
@@ -33,6 +35,12 @@ public sealed class DecoderModel : IDisposable
     /// <summary>Which kernel serves each node; null with stock kernels.</summary>
     public CoverageReport? Coverage { get; }
 
+    /// <summary>The processor or GPU that it runs on.</summary>
+    public string DeviceName { get; }
+
+    // Stock kernels multiply what lies behind the end of a KV buffer by zero, which NaN survives.
+    internal bool PoisonsBuffers => Options.Kernels == KernelSet.BatchInvariant;
+
     internal InferenceSession Session { get; }
 
     internal DeviceMemory Memory { get; }
@@ -41,7 +49,12 @@ public sealed class DecoderModel : IDisposable
     /// <param name="folder">The model.</param>
     /// <param name="options">Where and with whose kernels it runs; by default batch-invariant and on the CPU.</param>
     /// <exception cref="VerificationException">The device or the stock provider is missing, or ONNX Runtime refused the model.</exception>
-    public static DecoderModel Open(ModelFolder folder, DecoderModelOptions? options = null)
+    public static DecoderModel Open(ModelFolder folder, DecoderModelOptions? options = null) => Open(folder, options, graph: null);
+
+    /// <param name="folder">The model.</param>
+    /// <param name="options">Where and with whose kernels it runs.</param>
+    /// <param name="graph">A changed form of its graph, with the same external data; null for the file's own.</param>
+    internal static DecoderModel Open(ModelFolder folder, DecoderModelOptions? options, byte[]? graph)
     {
         ArgumentNullException.ThrowIfNull(folder);
         options ??= new DecoderModelOptions();
@@ -50,20 +63,14 @@ public sealed class DecoderModel : IDisposable
             throw new VerificationException("CUDA graphs and ONNX Runtime's CUDA provider need a GPU: name one, or leave them out on the CPU.");
         }
 
-        using var sessionOptions = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR };
-        if (options.ProfilePrefix is { } prefix)
-        {
-            sessionOptions.ProfileOutputPathPrefix = prefix;
-            sessionOptions.EnableProfiling = true;
-        }
-
+        using SessionOptions sessionOptions = NewSessionOptions(options);
         InferenceSession? session = null;
         try
         {
             OrtEpDevice? device = AppendProviders(sessionOptions, options);
-            session = new InferenceSession(folder.DecoderFile, sessionOptions);
+            session = NewSession(folder, graph, sessionOptions);
             CoverageReport? coverage = options.Kernels == KernelSet.BatchInvariant ? CoverageReport.ForSession(sessionOptions) : null;
-            return new DecoderModel(folder, options, session, new DeviceMemory(device), coverage);
+            return new DecoderModel(folder, options, session, DecoderShape.Read(folder, session), device, coverage);
         }
         catch (Exception exception)
         {
@@ -86,7 +93,41 @@ public sealed class DecoderModel : IDisposable
     // Graphs hold the addresses of one batch's buffers.
     internal int NextGraph() => Interlocked.Increment(ref _graphs);
 
-    private static OrtEpDevice? AppendProviders(SessionOptions sessionOptions, DecoderModelOptions options)
+    // Errors come as exceptions.
+    internal static SessionOptions NewSessionOptions(DecoderModelOptions options)
+    {
+        var sessionOptions = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL };
+        if (options.ProfilePrefix is { } prefix)
+        {
+            sessionOptions.ProfileOutputPathPrefix = prefix;
+            sessionOptions.EnableProfiling = true;
+        }
+
+        if (options.Threads is { } threads)
+        {
+            sessionOptions.IntraOpNumThreads = threads;
+        }
+
+        if (!options.OptimizesGraph)
+        {
+            sessionOptions.GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL;
+        }
+
+        return sessionOptions;
+    }
+
+    internal static InferenceSession NewSession(ModelFolder folder, byte[]? graph, SessionOptions sessionOptions)
+    {
+        if (graph is null)
+        {
+            return new InferenceSession(folder.DecoderFile, sessionOptions);
+        }
+
+        sessionOptions.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder.Path);
+        return new InferenceSession(graph, sessionOptions);
+    }
+
+    internal static OrtEpDevice? AppendProviders(SessionOptions sessionOptions, DecoderModelOptions options)
     {
         OrtEpDevice? device = null;
         if (options.Kernels == KernelSet.BatchInvariant)
@@ -96,6 +137,7 @@ public sealed class DecoderModel : IDisposable
                 DeviceId = options.DeviceId,
                 EnableCudaGraph = options.EnableCudaGraph,
                 Strict = options.Strict,
+                InstructionSet = options.InstructionSet,
             });
             device = options.DeviceId is { } gpu ? BatchInvariantProvider.FindDevice(OrtEnv.Instance(), gpu) : null;
         }

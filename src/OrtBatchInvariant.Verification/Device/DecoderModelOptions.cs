@@ -26,6 +26,21 @@ public sealed record DecoderModelOptions
     /// <value>The default is <see langword="true"/>.</value>
     public bool Strict { get; init; } = true;
 
+    /// <summary>Threads that one operator may use on the CPU.</summary>
+    /// <value>The default is <see langword="null"/>: ONNX Runtime's choice.</value>
+    public int? Threads { get; init; }
+
+    /// <summary>The batch-invariant provider's CPU kernels.</summary>
+    /// <value>The default is <see langword="null"/>: the fastest set that the processor has.</value>
+    public CpuInstructionSet? InstructionSet { get; init; }
+
+    /// <summary>Whether ONNX Runtime may rewrite the graph.</summary>
+    /// <value>The default is <see langword="true"/>, as in every session.</value>
+    public bool OptimizesGraph { get; init; } = true;
+
+    /// <summary>Values inside the graph that the graph was given as further outputs.</summary>
+    internal IReadOnlyList<string> Exposed { get; init; } = [];
+
     /// <summary>Where to write ONNX Runtime's profile, as the start of a file name.</summary>
     /// <value>The default is <see langword="null"/>: no profile is made.</value>
     public string? ProfilePrefix { get; init; }

@@ -73,7 +73,7 @@ public static class DeviceCompletions
     private static List<Completion> Complete(DecoderModel model, int[][] prompts, bool[] isPrompt, int newTokens)
     {
         int rows = prompts.Length;
-        using var batch = new DecoderBatch(model, rows, prompts.Max(row => row.Length) + newTokens, LogitsReference.PoisonsAt(model));
+        using var batch = new DecoderBatch(model, rows, prompts.Max(row => row.Length) + newTokens, model.PoisonsBuffers);
         IncrementalHash?[] hashes = [.. isPrompt.Select(holds => holds ? IncrementalHash.CreateHash(HashAlgorithmName.SHA256) : null)];
         try
         {

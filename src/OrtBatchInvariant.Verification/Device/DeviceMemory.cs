@@ -20,6 +20,9 @@ internal sealed class DeviceMemory
 
     public bool IsHost { get; }
 
+    /// <summary>Names this memory where outputs are bound.</summary>
+    public OrtMemoryInfo Info => _allocator.Info;
+
     /// <summary>An uninitialised tensor on the device.</summary>
     /// <exception cref="VerificationException">The device has no memory left for it.</exception>
     public OrtValue Allocate(TensorElementType type, params long[] shape)
@@ -59,6 +62,19 @@ internal sealed class DeviceMemory
         {
             _environment.CopyTensors([source], [target], null);
         }
+    }
+
+    /// <summary>The bytes of a tensor in this memory.</summary>
+    public HostTensor ToHost(OrtValue value)
+    {
+        OrtTensorTypeAndShapeInfo info = value.GetTensorTypeAndShape();
+        using OrtValue host = AllocateHost(info.ElementDataType, info.Shape);
+        if (info.ElementCount > 0)
+        {
+            Copy(value, host);
+        }
+
+        return HostTensor.From(host)!;
     }
 
     /// <summary>Sets every byte of a tensor.</summary>

@@ -2,7 +2,7 @@ using System.Text.Json;
 
 namespace OrtBatchInvariant.Verification.Hosting;
 
-/// <summary>A model folder in the layout of ONNX Runtime GenAI, checked before anything native reads it.</summary>
+/// <summary>A model folder in the layout of ONNX Runtime GenAI, checked before anything native reads it, or a bare decoder file.</summary>
 public sealed class ModelFolder
 {
     private const string ConfigName = "genai_config.json";
@@ -10,10 +10,21 @@ public sealed class ModelFolder
     // GenAI needs one of these beside tokenizer_config.json to make a tokenizer.
     private static readonly string[] s_tokenizerFiles = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"];
 
-    private ModelFolder(string path, string decoderFile, JsonElement model)
+    private ModelFolder(string decoderFile)
+    {
+        Path = System.IO.Path.GetDirectoryName(decoderFile)!;
+        DecoderFile = decoderFile;
+        Name = System.IO.Path.GetFileNameWithoutExtension(decoderFile);
+        EosTokenIds = [];
+        LogitsName = "logits";
+    }
+
+    private ModelFolder(string path, string decoderFile, JsonElement root, JsonElement model)
     {
         Path = path;
         DecoderFile = decoderFile;
+        Name = System.IO.Path.GetFileName(path);
+        Config = root;
         ContextLength = Number(path, model, "context_length");
         VocabularySize = Number(path, model, "vocab_size");
         EosTokenIds = Numbers(path, model, "eos_token_id");
@@ -27,19 +38,22 @@ public sealed class ModelFolder
     /// <summary>The folder, as an absolute path.</summary>
     public string Path { get; }
 
-    /// <summary>The folder's name.</summary>
-    public string Name => System.IO.Path.GetFileName(Path);
+    /// <summary>The folder's name; of a bare decoder its file's.</summary>
+    public string Name { get; }
 
     /// <summary>The decoder's <c>.onnx</c> file.</summary>
     public string DecoderFile { get; }
 
-    /// <summary>The most tokens that a sequence can have.</summary>
+    /// <summary>What <c>genai_config.json</c> holds; null for a bare decoder.</summary>
+    public JsonElement? Config { get; }
+
+    /// <summary>The most tokens that a sequence can have; 0 for a bare decoder, which does not say.</summary>
     public int ContextLength { get; }
 
-    /// <summary>The number of logits of a position.</summary>
+    /// <summary>The number of logits of a position; 0 for a bare decoder.</summary>
     public int VocabularySize { get; }
 
-    /// <summary>The tokens that end a completion; at least one.</summary>
+    /// <summary>The tokens that end a completion; at least one, but none for a bare decoder.</summary>
     public IReadOnlyList<int> EosTokenIds { get; }
 
     /// <summary>The token that fills the shorter rows of a batch.</summary>
@@ -50,6 +64,20 @@ public sealed class ModelFolder
 
     /// <summary>Whether the folder holds a tokenizer. Without one, a model is driven by token ids.</summary>
     public bool HasTokenizer => s_tokenizerFiles.Any(name => File.Exists(System.IO.Path.Combine(Path, name)));
+
+    /// <summary>Opens a folder, or a decoder's <c>.onnx</c> file that has no <c>genai_config.json</c>.</summary>
+    /// <param name="path">The folder or the file.</param>
+    /// <exception cref="VerificationException">As for <see cref="Open"/>, or the file is missing.</exception>
+    public static ModelFolder OpenDecoder(string path)
+    {
+        if (Directory.Exists(path) || !System.IO.Path.GetExtension(path).Equals(".onnx", StringComparison.OrdinalIgnoreCase))
+        {
+            return Open(path);
+        }
+
+        string file = System.IO.Path.GetFullPath(path);
+        return File.Exists(file) ? new ModelFolder(file) : throw new VerificationException($"{path}: no such model file.");
+    }
 
     /// <summary>Opens and checks a folder.</summary>
     /// <param name="path">The folder.</param>
@@ -100,7 +128,7 @@ public sealed class ModelFolder
 
         string decoderFile = System.IO.Path.Combine(full, filename.GetString()!);
         return File.Exists(decoderFile)
-            ? new ModelFolder(full, decoderFile, model)
+            ? new ModelFolder(full, decoderFile, root, model)
             : throw new VerificationException($"{decoderFile}: no such model file, though {ConfigName} names it.");
     }
 

@@ -2,6 +2,7 @@ using System.CommandLine;
 using OrtBatchInvariant.Gpu.Models;
 using OrtBatchInvariant.Gpu.Records;
 using OrtBatchInvariant.Verification;
+using OrtBatchInvariant.Verification.Audit.Serving;
 using OrtBatchInvariant.Verification.Device;
 using OrtBatchInvariant.Verification.Hosting;
 
@@ -44,7 +45,8 @@ internal static class CompletionsCommand
                 try
                 {
                     using DecoderModel decoder = DecoderModel.Open(folder, values.Options(kernels));
-                    DeviceCompletionsResult result = DeviceCompletions.Run(decoder, prompt, count, tokens, maxRows, seed);
+                    ServingResult result = ServingExperiment.Run(
+                        decoder, new ServingOptions { Prompt = prompt, Completions = count, NewTokens = tokens, MaxRows = maxRows, Seed = seed });
                     report.AddCompletions(model.Name, CommonValues.Name(kernels), result, mustHold: isOurs);
                 }
                 catch (VerificationException exception)

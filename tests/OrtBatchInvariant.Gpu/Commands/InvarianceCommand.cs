@@ -2,7 +2,7 @@ using System.CommandLine;
 using OrtBatchInvariant.Gpu.Models;
 using OrtBatchInvariant.Gpu.Records;
 using OrtBatchInvariant.Verification;
-using OrtBatchInvariant.Verification.Device;
+using OrtBatchInvariant.Verification.Audit;
 using OrtBatchInvariant.Verification.Hosting;
 
 namespace OrtBatchInvariant.Gpu.Commands;
@@ -32,7 +32,10 @@ internal static class InvarianceCommand
         foreach (TestModel model in models.Where(model => only is null || model.Name.Contains(only, StringComparison.OrdinalIgnoreCase)))
         {
             ModelFolder folder = model.Make(values.ModelsFolder);
-            var options = new DeviceInvarianceOptions { IsQuick = values.IsQuick || families, MaxRows = maxRows, HostileTokens = model.HostileTokens, Seed = Random.Shared.Next() };
+            var options = new AuditOptions
+            {
+                Axes = Axes(values), IsQuick = values.IsQuick || families, MaxRows = maxRows, HostileTokens = model.HostileTokens, Seed = Random.Shared.Next(), FindsBlame = false,
+            };
             foreach (KernelSet kernels in values.Kernels)
             {
                 stockVaries |= Check(report, values, model, folder, kernels, options) && kernels == KernelSet.Stock;
@@ -47,20 +50,22 @@ internal static class InvarianceCommand
         return report.Finish();
     }
 
+    private static IReadOnlyList<AuditAxis> Axes(CommonValues values)
+    {
+        string[] elsewhere = values.DeviceId is null ? ["cuda-graph", "sessions", "fresh-process"] : ["threads", "fresh-process"];
+        return [.. AuditAxis.All.Where(axis => !elsewhere.Contains(axis.Id))];
+    }
+
     // Whether a logit differed.
     private static bool Check(
-        CheckReport report, CommonValues values, TestModel model, ModelFolder folder, KernelSet kernels, DeviceInvarianceOptions options)
+        CheckReport report, CommonValues values, TestModel model, ModelFolder folder, KernelSet kernels, AuditOptions options)
     {
         bool differed = false;
         try
         {
-            using DecoderModel decoder = DecoderModel.Open(folder, values.Options(kernels));
-            using DecoderModel? graphDecoder = values.DeviceId is null
-                ? null
-                : DecoderModel.Open(folder, values.Options(kernels) with { EnableCudaGraph = true });
-            DeviceInvariance.Run(decoder, graphDecoder, options, axis =>
+            InvarianceAudit.Run(folder, values.Options(kernels), options, axisDone: axis =>
             {
-                differed |= axis.ElementsDifferent > 0;
+                differed |= axis.Varies;
                 report.AddAxis(model.Name, CommonValues.Name(kernels), axis, mustHold: kernels == KernelSet.BatchInvariant);
             });
         }

@@ -2,7 +2,8 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using Microsoft.ML.OnnxRuntime;
-using OrtBatchInvariant.Verification.Device;
+using OrtBatchInvariant.Verification.Audit;
+using OrtBatchInvariant.Verification.Audit.Serving;
 using OrtBatchInvariant.Verification.Files;
 
 namespace OrtBatchInvariant.Gpu.Records;
@@ -27,9 +28,9 @@ internal sealed class CheckReport
 
     public void Add(string name, bool passed, string detail) => Add(new Check(name, passed, detail));
 
-    public void AddAxis(string model, string kernels, DeviceAxisResult axis, bool mustHold)
+    public void AddAxis(string model, string kernels, AuditAxisResult axis, bool mustHold)
     {
-        string outcome = axis.NotRun is null ? "" : $"; stopped: {axis.NotRun}";
+        string outcome = axis.NotRun is null ? "" : $"; {axis.NotRun}";
         Add(new Check(
             $"{model}, {kernels}: {axis.Name}", axis.IsInvariant || !mustHold,
             $"{Number(axis.ElementsDifferent)} of {Number(axis.ElementsCompared)} logits differ in {axis.Runs} batches ({axis.Values}){outcome}")
@@ -38,14 +39,20 @@ internal sealed class CheckReport
         });
     }
 
-    public void AddCompletions(string model, string kernels, DeviceCompletionsResult result, bool mustHold) => Add(new Check(
-        $"{model}, {kernels}: completions", !mustHold || (result.UniqueLogits == 1 && result.UniqueCompletions == 1),
-        $"{Number(result.Completions)} completions in {result.Batches} batches: {result.UniqueLogits} different logits, {result.UniqueCompletions} different texts, "
-        + $"{Number(result.LogitsCompared)} logits compared, {Number((long)(result.GeneratedTokens / result.Elapsed.TotalSeconds))} tokens/s with the recording")
+    public void AddCompletions(string model, string kernels, ServingResult result, bool mustHold)
     {
-        Model = model, Kernels = kernels, Axis = "completions", ElementsCompared = result.LogitsCompared,
-        Completions = result.Completions, UniqueLogits = result.UniqueLogits, UniqueCompletions = result.UniqueCompletions,
-    });
+        foreach (DecodingResult decoding in result.Decodings)
+        {
+            Add(new Check(
+                $"{model}, {kernels}: completions, {decoding.Decoding}", !mustHold || (decoding.DistinctLogits == 1 && decoding.DistinctTexts == 1),
+                $"{Number(decoding.Completions)} completions, up to {result.LargestBatch} together: {decoding.DistinctLogits} different logits, {decoding.DistinctTexts} different texts, "
+                + $"{Number(result.LogitsCompared / result.Decodings.Count)} logits compared, {Number((long)result.TokensPerSecond)} tokens/s")
+            {
+                Model = model, Kernels = kernels, Axis = "completions", ElementsCompared = result.LogitsCompared / result.Decodings.Count,
+                Completions = decoding.Completions, UniqueLogits = decoding.DistinctLogits, UniqueCompletions = decoding.DistinctTexts,
+            });
+        }
+    }
 
     /// <summary>Completes the JSON and writes the last line.</summary>
     /// <returns>The exit code.</returns>

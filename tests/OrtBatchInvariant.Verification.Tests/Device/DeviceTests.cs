@@ -1,57 +1,16 @@
 using OrtBatchInvariant.Models.Export;
 using OrtBatchInvariant.Verification.Device;
 using OrtBatchInvariant.Verification.Hosting;
+using OrtBatchInvariant.Verification.Tests.Support;
 
 namespace OrtBatchInvariant.Verification.Tests.Device;
 
 /// <summary>The decode loop over a bare session, on the CPU; <c>scripts/gpu-check.sh</c> runs the same on a GPU.</summary>
 public sealed class DeviceTests : IDisposable
 {
-    private static readonly HfConfig s_shape = KnownShapes.Get("llama3-8b") with
-    {
-        HiddenSize = 128, IntermediateSize = 256, LayerCount = 2, HeadCount = 4, KeyValueHeadCount = 2, HeadSize = 32, VocabularySize = 512,
-        ContextLength = 512, BosTokenId = 1, EosTokenIds = [2],
-    };
+    private readonly SmallModels _models = new();
 
-    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("ortbi-device-tests");
-
-    public void Dispose() => _folder.Delete(recursive: true);
-
-    [Theory]
-    [InlineData(ExportPrecision.Fp32)]
-    [InlineData(ExportPrecision.Int4)]
-    public void NoAxisChangesAByte(ExportPrecision precision)
-    {
-        using DecoderModel model = DecoderModel.Open(Export(precision));
-
-        IReadOnlyList<DeviceAxisResult> axes = DeviceInvariance.Run(model, graphModel: null, Quick);
-
-        Assert.All(axes, axis => Assert.True(axis.IsInvariant, axis.ToString()));
-        Assert.True(axes.Sum(axis => axis.ElementsCompared) > 1_000_000);
-    }
-
-    // MatMulNBits without int8 activations takes another path for one row, and attention another for one token.
-    [Fact]
-    public void StockKernelsFailTheSameAxes()
-    {
-        using DecoderModel model = DecoderModel.Open(Export(ExportPrecision.Int4), new DecoderModelOptions { Kernels = KernelSet.Stock });
-
-        IReadOnlyList<DeviceAxisResult> axes = DeviceInvariance.Run(model, graphModel: null, Quick);
-
-        Assert.Contains(axes, axis => axis.Name == "prefill against decode" && axis.ElementsDifferent > 0);
-    }
-
-    [Fact]
-    public void OnePromptHasOneCompletion()
-    {
-        using DecoderModel model = DecoderModel.Open(Export(ExportPrecision.Int4));
-
-        DeviceCompletionsResult result = DeviceCompletions.Run(model, prompt: [7, 3, 9, 11, 4], completions: 40, newTokens: 6, maxRows: 9, seed: 3);
-
-        Assert.Equal((40, 1, 1), (result.Completions, result.UniqueLogits, result.UniqueCompletions));
-        Assert.Equal(40 * 6 * s_shape.VocabularySize, result.LogitsCompared);
-        Assert.Equal(6, result.Alone.Count);
-    }
+    public void Dispose() => _models.Dispose();
 
     [Fact]
     public void WhatABatchCannotTakeIsRefused()
@@ -80,7 +39,7 @@ public sealed class DeviceTests : IDisposable
     public void AProfileSaysWhereNodesRan()
     {
         string profile;
-        using (DecoderModel model = DecoderModel.Open(Export(ExportPrecision.Fp32), new DecoderModelOptions { ProfilePrefix = Path.Combine(_folder.FullName, "profile") }))
+        using (DecoderModel model = DecoderModel.Open(Export(ExportPrecision.Fp32), new DecoderModelOptions { ProfilePrefix = Path.Combine(_models.Path, "profile") }))
         {
             using var batch = new DecoderBatch(model, rows: 1, capacity: 8);
             batch.Append([[1, 2, 3]]).Dispose();
@@ -97,12 +56,5 @@ public sealed class DeviceTests : IDisposable
         Assert.Contains("not a profile", Assert.Throws<VerificationException>(() => NodeAssignments.Read(profile)).Message, StringComparison.Ordinal);
     }
 
-    private static DeviceInvarianceOptions Quick => new() { IsQuick = true, MaxRows = 5, NewTokens = 5 };
-
-    private ModelFolder Export(ExportPrecision precision)
-    {
-        string folder = Path.Combine(_folder.FullName, precision.ToString());
-        ModelExporter.ExportRandom(s_shape, folder, new ExportOptions { Precision = precision, AccuracyLevel = 0 }, seed: 4);
-        return ModelFolder.Open(folder);
-    }
+    private ModelFolder Export(ExportPrecision precision) => _models.Export(precision);
 }

@@ -1,4 +1,4 @@
-namespace OrtBatchInvariant.Verification.Device;
+namespace OrtBatchInvariant.Verification.Audit;
 
 /// <summary>One batch of an axis: which rows hold the text, and in which steps it is taken.</summary>
 /// <param name="Rows">Number of rows.</param>
@@ -21,5 +21,31 @@ internal sealed record BatchPlan(int Rows, int Prompt, IReadOnlyList<int> Steps)
     /// <summary>Whether single tokens are taken with fixed shapes and addresses, as CUDA graphs need.</summary>
     public bool FixedSteps { get; init; }
 
+    /// <summary>Whether decode steps are replayed from a CUDA graph.</summary>
+    public bool CudaGraph { get; init; }
+
+    /// <summary>Threads that an operator may use; null for what the audit was given.</summary>
+    public int? Threads { get; init; }
+
     public int Seed { get; init; }
+
+    /// <summary>Tokens of the first run and all later ones, in order.</summary>
+    public IEnumerable<int> Runs => Steps.Prepend(Prompt);
+
+    /// <summary>What is special about this batch, in a few words.</summary>
+    public string Description
+    {
+        get
+        {
+            string steps = Steps.Distinct().ToArray() switch
+            {
+                [] => "",
+                [1] => ", then token by token",
+                [var size] => $", then {size} tokens at a time",
+                _ => $", then {string.Join("+", Steps.Take(4))}{(Steps.Count > 4 ? "+..." : "")}",
+            };
+            string threads = Threads is { } count ? $", {count} threads" : "";
+            return $"{Rows} {(Rows == 1 ? "row" : "rows")}, {Prompt} tokens at once{steps}{threads}";
+        }
+    }
 }

@@ -1,0 +1,99 @@
+using System.Globalization;
+using OrtBatchInvariant.Verification.Audit;
+using Spectre.Console;
+
+namespace OrtBatchInvariant.Cli.Verify;
+
+/// <summary>What `ortbi verify` prints.</summary>
+internal static class AuditReport
+{
+    private const int BlamedNodes = 12;
+
+    public static void Print(AuditResult result, IAnsiConsole console)
+    {
+        var table = new Table().Border(TableBorder.Rounded)
+            .Title($"[bold]{Markup.Escape(result.Subject.Model)}, {Markup.Escape(result.Subject.Provider)}[/]")
+            .AddColumns("Between runs, only this changes", "Logits compared", "different", "max ulp", "max diff", "argmax flips", "text parts at");
+        foreach (TableColumn column in table.Columns.Skip(1))
+        {
+            column.RightAligned();
+        }
+
+        foreach (AuditAxisResult axis in result.Axes)
+        {
+            string style = axis.Varies ? "red" : axis.ElementsCompared > 0 ? "green" : "grey";
+            table.AddRow(
+                $"{Markup.Escape(axis.Name)} [grey]{Markup.Escape(axis.Values)}[/]",
+                Number(axis.ElementsCompared),
+                $"[{style}]{(axis.ElementsCompared > 0 ? Number(axis.ElementsDifferent) : "not run")}[/]",
+                axis.Varies ? Number(axis.MaxUlp) : "",
+                axis.Varies ? axis.MaxLogitDifference.ToString("G3", CultureInfo.InvariantCulture) : "",
+                axis.Varies ? $"{Number(axis.ArgmaxFlips)} of {Number(axis.PositionsCompared)}" : "",
+                axis.FirstParting is { } token ? $"token {token + 1}" : "");
+        }
+
+        console.Write(table);
+        foreach (AuditAxisResult axis in result.Axes.Where(axis => axis.NotRun is not null))
+        {
+            console.MarkupLineInterpolated($"[grey]{axis.Name}: {axis.NotRun}[/]");
+        }
+
+        if (result.Blame is { } blame)
+        {
+            PrintBlame(blame, console);
+        }
+
+        PrintVerdict(result, console);
+    }
+
+    private static void PrintBlame(BlameResult blame, IAnsiConsole console)
+    {
+        console.MarkupLineInterpolated($"[bold]Blame[/], {blame.Axis}: {blame.Batch}{(blame.GraphOptimizations ? "" : "; graph optimisations off")}");
+        if (blame.First is { } first)
+        {
+            console.MarkupLineInterpolated($"First node that differs: [red]{first.Name}[/] ({first.Op}, {first.Provider}) {first.Shapes}");
+        }
+
+        if (blame.Introducing.Count > 0)
+        {
+            var table = new Table().Border(TableBorder.Rounded).AddColumns("Given equal inputs, differs", "Op", "Provider", "different", "max ulp", "relative");
+            foreach (TableColumn column in table.Columns.Skip(3))
+            {
+                column.RightAligned();
+            }
+
+            foreach (BlamedNode node in blame.Introducing.Take(BlamedNodes))
+            {
+                table.AddRow(
+                    Markup.Escape(node.Name), Markup.Escape(node.Op), Markup.Escape(node.Provider),
+                    $"{Number(node.ElementsDifferent)} of {Number(node.ElementsCompared)}", Number(node.MaxUlp),
+                    node.RelativeDifference.ToString("E1", CultureInfo.InvariantCulture));
+            }
+
+            console.Write(table);
+            if (blame.Introducing.Count > BlamedNodes)
+            {
+                console.MarkupLineInterpolated($"[grey]and {blame.Introducing.Count - BlamedNodes} more nodes: {Ops(blame.Introducing)}[/]");
+            }
+        }
+
+        if (blame.Note is not null)
+        {
+            console.MarkupLineInterpolated($"[yellow]{blame.Note}[/]");
+        }
+    }
+
+    private static string Ops(IEnumerable<BlamedNode> nodes) => string.Join(
+        ", ", nodes.GroupBy(node => node.Op).OrderByDescending(group => group.Count()).Select(group => $"{group.Count()} {group.Key}"));
+
+    private static void PrintVerdict(AuditResult result, IAnsiConsole console)
+    {
+        long compared = result.Axes.Sum(axis => axis.ElementsCompared);
+        string verdict = !result.IsComplete ? "[yellow bold]STOPPED[/]" : result.IsInvariant ? "[green bold]INVARIANT[/]" : "[red bold]VARIES[/]";
+        console.Markup(verdict);
+        console.MarkupLineInterpolated(
+            $" {Number(result.Axes.Sum(axis => axis.ElementsDifferent))} of {Number(compared)} logits differ along {result.Axes.Count(axis => axis.Varies)} of {result.Axes.Count(axis => axis.ElementsCompared > 0)} axes; {result.Seconds:F0} s, seed {result.Seed}.");
+    }
+
+    private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,49 @@
+using System.Globalization;
+using OrtBatchInvariant.Verification.Audit.Serving;
+using Spectre.Console;
+
+namespace OrtBatchInvariant.Cli.Verify;
+
+/// <summary>What `ortbi verify --completions` prints.</summary>
+internal static class CompletionsReport
+{
+    public static void Print(IReadOnlyList<ServingResult> results, IAnsiConsole console)
+    {
+        if (results is not [var first, ..])
+        {
+            return;
+        }
+
+        var table = new Table().Border(TableBorder.Rounded)
+            .Title($"[bold]One prompt, again and again[/]: {first.PromptTokens} + {first.NewTokens} tokens, {Markup.Escape(first.Arrivals)} arrivals, up to {first.LargestBatch} together")
+            .AddColumns("Kernels", "Tokens chosen by", "Completions", "Distinct\nlogits", "\ntexts", "Logits differ\nfrom token", "Texts part\nat token", "Tokens\nper second");
+        foreach (TableColumn column in table.Columns.Skip(2))
+        {
+            column.RightAligned();
+        }
+
+        foreach (ServingResult result in results)
+        {
+            foreach (DecodingResult decoding in result.Decodings)
+            {
+                table.AddRow(
+                    Markup.Escape(result.Subject.Provider), Markup.Escape(decoding.Decoding), Number(decoding.Completions),
+                    Count(decoding.DistinctLogits), Count(decoding.DistinctTexts), Token(decoding.FirstDifferentLogits), Token(decoding.FirstDifferentToken),
+                    Number(result.TokensPerSecond));
+            }
+        }
+
+        console.Write(table);
+        foreach (ServingResult result in results)
+        {
+            console.MarkupLineInterpolated(CultureInfo.InvariantCulture,
+                $"[grey]{result.Subject.Provider}: {result.Requests:N0} requests, {result.Preemptions:N0} times put back into the queue, {result.GeneratedTokens:N0} tokens, {result.LogitsCompared:N0} logits compared; {result.Seconds:F0} s, seed {result.Seed}{(result.IsComplete ? "" : "; stopped before the end")}.[/]");
+        }
+    }
+
+    private static string Count(int different) => different == 1 ? "[green]1[/]" : $"[red]{Number(different)}[/]";
+
+    private static string Token(int? index) => index is { } token ? Number(token + 1) : "";
+
+    private static string Number(double value) => value.ToString("N0", CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,106 @@
+namespace OrtBatchInvariant.Verification.Audit.Serving;
+
+/// <summary>How requests come to a server.</summary>
+public enum Arrivals
+{
+    /// <summary>At random: a Poisson-distributed number before each step. Requests join the running batch and leave it when they are done.</summary>
+    Poisson,
+
+    /// <summary>In batches of random size, each of which starts when the one before is done.</summary>
+    Batches,
+}
+
+/// <summary>What a <see cref="ServingExperiment"/> runs.</summary>
+public sealed record ServingOptions
+{
+    /// <summary>The prompt that is completed over and over, as tokens.</summary>
+    public required IReadOnlyList<int> Prompt { get; init; }
+
+    /// <summary>Completions of the prompt with each way of choosing tokens.</summary>
+    /// <value>The default is 1,000.</value>
+    public int Completions { get; init; } = 1000;
+
+    /// <summary>Tokens of a completion; tokens that end a text do not end it here.</summary>
+    /// <value>The default is 64.</value>
+    public int NewTokens { get; init; } = 64;
+
+    /// <summary>The most requests that run together.</summary>
+    /// <value>The default is 16.</value>
+    public int MaxRows { get; init; } = 16;
+
+    /// <summary>How requests come.</summary>
+    public Arrivals Arrivals { get; init; } = Arrivals.Poisson;
+
+    /// <summary>
+    /// How likely it is, in each step, that a running request is put back into the queue, as servers do that run out of memory. It goes
+    /// on with a prefill of its prompt and of all tokens that it has so far.
+    /// </summary>
+    /// <value>The default is 0.05.</value>
+    public double Preemption { get; init; } = 0.05;
+
+    /// <summary>The temperature of sampled completions.</summary>
+    /// <value>The default is 0.8.</value>
+    public double Temperature { get; init; } = 0.8;
+
+    /// <summary>What arrivals and neighbours are drawn from.</summary>
+    public int Seed { get; init; } = 1;
+
+    /// <summary>What sampling starts from in every completion.</summary>
+    public int SamplingSeed { get; init; } = 42;
+}
+
+/// <summary>What one way of choosing tokens came to.</summary>
+/// <param name="Decoding">How tokens were chosen, in words.</param>
+/// <param name="Completions">Completions of the prompt.</param>
+/// <param name="DistinctLogits">Different logits among them, as bytes over the whole completion.</param>
+/// <param name="DistinctTexts">Different token sequences among them.</param>
+/// <param name="FirstDifferentLogits">The first token, counted from 0, whose logits differ from those of the prompt alone in its batch;
+/// null if none does.</param>
+/// <param name="FirstDifferentToken">The first token, counted from 0, that differs; null if none does.</param>
+/// <param name="BatchSizes">The same by the number of requests that ran together, averaged over a completion.</param>
+public sealed record DecodingResult(
+    string Decoding,
+    int Completions,
+    int DistinctLogits,
+    int DistinctTexts,
+    int? FirstDifferentLogits,
+    int? FirstDifferentToken,
+    IReadOnlyList<BatchSizeCount> BatchSizes);
+
+/// <summary>What completing one prompt many times among others came to.</summary>
+/// <param name="Subject">What ran.</param>
+/// <param name="Decodings">Temperature 0, and sampled.</param>
+/// <param name="PromptTokens">Tokens of the prompt.</param>
+/// <param name="NewTokens">Tokens of a completion.</param>
+/// <param name="Requests">All requests, neighbours included.</param>
+/// <param name="Preemptions">How often a running request was put back into the queue.</param>
+/// <param name="LargestBatch">The most requests that ran together.</param>
+/// <param name="LogitsCompared">Logits that went into the comparison.</param>
+/// <param name="GeneratedTokens">Tokens generated, those of neighbours included.</param>
+/// <param name="ModelSeconds">The time that the model took, prefill included.</param>
+/// <param name="Seconds">The time that everything took.</param>
+/// <param name="Arrivals">How requests came.</param>
+/// <param name="Seed">What was drawn from.</param>
+/// <param name="IsComplete">False if it was stopped before the end.</param>
+public sealed record ServingResult(
+    AuditSubject Subject,
+    IReadOnlyList<DecodingResult> Decodings,
+    int PromptTokens,
+    int NewTokens,
+    int Requests,
+    int Preemptions,
+    int LargestBatch,
+    long LogitsCompared,
+    long GeneratedTokens,
+    double ModelSeconds,
+    double Seconds,
+    string Arrivals,
+    int Seed,
+    bool IsComplete)
+{
+    /// <summary>Tokens generated in a second of the model's time.</summary>
+    public double TokensPerSecond => ModelSeconds > 0 ? Math.Round(GeneratedTokens / ModelSeconds, 1) : 0;
+
+    /// <summary>Whether each way of choosing tokens gave one answer, to the byte of its logits.</summary>
+    public bool IsInvariant => Decodings.All(decoding => decoding is { Completions: > 1, DistinctLogits: 1, DistinctTexts: 1 });
+}

@@ -1,0 +1,49 @@
+using System.Security.Cryptography;
+using Microsoft.ML.OnnxRuntime;
+using OrtBatchInvariant.Models.Onnx;
+using OrtBatchInvariant.Verification.Device;
+using OrtBatchInvariant.Verification.Hosting;
+
+namespace OrtBatchInvariant.Verification.Audit;
+
+/// <summary>Finds out what an audit ran on.</summary>
+internal static class SubjectReader
+{
+    public static AuditSubject Read(DecoderModel model)
+    {
+        bool isOurs = model.Options.Kernels == KernelSet.BatchInvariant;
+        CoverageReport? coverage = model.Coverage;
+        return new AuditSubject(
+            model.Folder.Name,
+            ModelDigest(model.Folder),
+            ProviderName(model.Options),
+            model.DeviceName,
+            OrtEnv.Instance().GetVersionString(),
+            isOurs ? BatchInvariantProvider.Version : "",
+            coverage?.InstructionSet ?? "",
+            coverage is null ? [] : [.. coverage.Nodes.Select(node => node.Contract).Where(contract => contract.Length > 0).Distinct().Order(StringComparer.Ordinal)]);
+    }
+
+    public static string ProviderName(DecoderModelOptions options) =>
+        options.Kernels == KernelSet.BatchInvariant ? "batch-invariant" : options.DeviceId is null ? "cpu" : "cuda";
+
+    private static string ModelDigest(ModelFolder folder)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        Append(folder.DecoderFile);
+        IEnumerable<string> locations = OnnxModel.Load(folder.DecoderFile).Tensors
+            .SelectMany(tensor => tensor.ExternalData).Where(entry => entry.Key == "location").Select(entry => entry.Value);
+        foreach (string location in locations.Distinct().Order(StringComparer.Ordinal))
+        {
+            Append(Path.Combine(Path.GetDirectoryName(folder.DecoderFile)!, location));
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset());
+
+        void Append(string path)
+        {
+            using FileStream stream = File.OpenRead(path);
+            hash.AppendData(SHA256.HashData(stream));
+        }
+    }
+}
