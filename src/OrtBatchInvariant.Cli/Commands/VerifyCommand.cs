@@ -72,7 +72,7 @@ internal static class VerifyCommand
         command.Validators.Add(result =>
         {
             if ((result.GetValue(record) ?? result.GetValue(check)) is not null
-                && (result.GetValue(completions) is not null || result.GetValue(axes) is not null || result.GetRequiredValue(provider).Contains(',')
+                && (result.GetValue(completions) is not null || result.GetValue(axes) is not null || (result.GetValue(provider) is { } several && several.Contains(','))
                     || (result.GetValue(record) is not null && result.GetValue(check) is not null)))
             {
                 result.AddError("--record and --check take one provider, and exclude each other, --axes and --completions");

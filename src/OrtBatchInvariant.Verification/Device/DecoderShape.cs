@@ -60,12 +60,14 @@ internal sealed class DecoderShapeReader(ModelFolder folder, InferenceSession se
 {
     private readonly JsonElement? _decoder = folder.Config?.GetProperty("model").GetProperty("decoder");
     private readonly HashSet<string> _known = [];
+    private DecoderFile? _file;
 
     public DecoderShape Read()
     {
         TokenInput ids = Input("input_ids") ?? throw Missing("input_ids");
         TokenInput? mask = Input("attention_mask");
         TokenInput? positions = Input("position_ids");
+        _file = DecoderFile.Read(folder, session.InputMetadata.Keys.Where(name => !_known.Contains(name)).ToHashSet());
         List<CacheValue> cache = Cache();
         if (session.InputMetadata.Keys.FirstOrDefault(name => !_known.Contains(name)) is { } other)
         {
@@ -78,7 +80,6 @@ internal sealed class DecoderShapeReader(ModelFolder folder, InferenceSession se
             throw new VerificationException($"{folder.DecoderFile}: the graph takes no past keys and values, which a decoder in the GenAI layout does.");
         }
 
-        DecoderFile file = DecoderFile.Read(folder, cache.Select(value => value.Past).ToHashSet());
         NodeMetadata logits = session.OutputMetadata.TryGetValue(folder.LogitsName, out NodeMetadata? found) ? found : throw Missing(folder.LogitsName);
         if (logits.Dimensions is not [_, var tokens, _] || tokens > 0)
         {
@@ -93,8 +94,8 @@ internal sealed class DecoderShapeReader(ModelFolder folder, InferenceSession se
         }
 
         return new DecoderShape(
-            ids, mask, positions, cache, file.SharesBuffer, folder.LogitsName, logits.ElementDataType, vocabulary,
-            folder.ContextLength > 0 ? folder.ContextLength : file.ContextLength);
+            ids, mask, positions, cache, _file.SharesBuffer, folder.LogitsName, logits.ElementDataType, vocabulary,
+            folder.ContextLength > 0 ? folder.ContextLength : _file.ContextLength);
     }
 
     private List<CacheValue> Cache()
@@ -143,7 +144,7 @@ internal sealed class DecoderShapeReader(ModelFolder folder, InferenceSession se
         }
 
         cache.Add(new CacheValue(
-            past, present, value.ElementDataType, heads > 0 ? heads : Number("num_key_value_heads"), size > 0 ? size : Number("head_size")));
+            past, present, value.ElementDataType, heads > 0 ? heads : Number("num_key_value_heads"), size > 0 ? size : _decoder is null && _file?.HeadSize is { } known ? known : Number("head_size")));
     }
 
     private TokenInput? Input(string role)

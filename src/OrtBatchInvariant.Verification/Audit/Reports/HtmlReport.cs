@@ -171,10 +171,10 @@ public sealed class HtmlReport
 
         if (blame.Introducing.Count > 0)
         {
-            _html.Append($"<p>Given equal inputs, {blame.Introducing.Count} nodes give different outputs, most harmful first:</p><div class=\"wide\"><table id=\"introducing\"><thead><tr><th>node</th><th>op</th><th>different</th><th>max ulp</th><th>relative</th></tr></thead><tbody>");
+            _html.Append($"<p>Given equal inputs, {blame.Introducing.Count} nodes give different outputs, most harmful first:</p><div class=\"wide\"><table id=\"introducing\"><thead><tr><th>node</th><th>different</th><th>max ulp</th><th>relative</th></tr></thead><tbody>");
             foreach (BlamedNode node in blame.Introducing.Take(NamedNodes))
             {
-                _html.Append($"<tr><th>{Text(node.Name)}</th><td>{Text(node.Op)}</td><td>{Number(node.ElementsDifferent)} of {Number(node.ElementsCompared)}</td><td>{Number(node.MaxUlp)}</td><td>{node.RelativeDifference.ToString("0.0E+0", CultureInfo.InvariantCulture)}</td></tr>");
+                _html.Append($"<tr><th>{Text(node.Name)}<br><span class=\"small\">{Text(node.Op)}</span></th><td>{Number(node.ElementsDifferent)} of {Number(node.ElementsCompared)}</td><td>{Number(node.MaxUlp)}</td><td>{node.RelativeDifference.ToString("0.0E+0", CultureInfo.InvariantCulture)}</td></tr>");
             }
 
             _html.Append("</tbody></table></div>");

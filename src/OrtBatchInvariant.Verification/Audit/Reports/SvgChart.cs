@@ -115,7 +115,7 @@ internal sealed class SvgChart
         double x = Left;
         foreach (ChartSeries series in _series)
         {
-            _svg.Append(Invariant($"<rect class=\"{series.Style}\" x=\"{x:0.##}\" y=\"6\" width=\"10\" height=\"10\"/><text class=\"label\" x=\"{x + 14:0.##}\" y=\"15\">{WebUtility.HtmlEncode(series.Name)}</text>"));
+            _svg.Append(Invariant($"<rect class=\"{series.Style} key\" x=\"{x:0.##}\" y=\"6\" width=\"10\" height=\"10\"/><text class=\"label\" x=\"{x + 14:0.##}\" y=\"15\">{WebUtility.HtmlEncode(series.Name)}</text>"));
             x += 24 + (series.Name.Length * 6.2);
         }
     }

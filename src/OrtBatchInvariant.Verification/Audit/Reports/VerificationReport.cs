@@ -42,7 +42,7 @@ public sealed record VerificationReport(string Date, string Command, IReadOnlyLi
 }
 
 [JsonSourceGenerationOptions(
-    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, WriteIndented = true, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(VerificationReport))]
 [JsonSerializable(typeof(LogitsDigests))]
 internal sealed partial class AuditJson : JsonSerializerContext;
