@@ -82,7 +82,9 @@ internal static class ModelFamilies
         {
             Architecture = "Phi3ForCausalLM",
             GenAIModelType = "phi3",
-            Defaults = """{"rms_norm_eps": 1e-5, "eos_token_id": 32000, "pad_token_id": 32000}""",
+            Defaults = """
+                {"rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096, "eos_token_id": 32000, "pad_token_id": 32000}
+                """,
             HasFusedProjections = true,
             CanRotatePartially = true,
             Window = WindowRule.Always,

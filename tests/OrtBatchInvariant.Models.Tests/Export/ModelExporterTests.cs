@@ -92,6 +92,84 @@ public class ModelExporterTests(ITestOutputHelper output)
         Assert.All(graph.Initializer, tensor => Assert.Equal(TensorProto.Types.DataLocation.External, tensor.DataLocation));
     }
 
+    /// <summary>Gemma: norms on both sides of a block, gelu, a scaled embedding and capped logits.</summary>
+    [Fact]
+    public void NodesOfGemmaAreThoseOfTheModelBuilder()
+    {
+        using var folder = new TemporaryFolder();
+        var model = TinyModels.Get("gemma2") with { Layers = 1, Windowed = [true] };
+        ModelExporter.Export(model.WriteTo(folder["hf"], model.Weights()), folder["out"]);
+        var nodes = GraphInspector.Nodes(OnnxModel.Load(folder["out/model.onnx"]));
+        string[] expected =
+        [
+            "/model/embed_tokens/Transpose Transpose",
+            "/model/embed_tokens/Gather Gather",
+            "/model/constant_nodes/FLOAT/8 Constant",
+            "/model/embed_tokens/Mul Mul",
+            "/model/layers.0/input_layernorm/LayerNorm SimplifiedLayerNormalization",
+            "/model/layers.0/attn/qkv_proj/MatMul MatMul",
+            "/model/layers.0/attn/GroupQueryAttention com.microsoft:GroupQueryAttention",
+            "/model/layers.0/attn/o_proj/MatMul MatMul",
+            "/model/layers.0/post_attention_layernorm/LayerNorm SimplifiedLayerNormalization",
+            "/model/layers.0/pre_feedforward_layernorm/SkipLayerNorm com.microsoft:SkipSimplifiedLayerNormalization",
+            "/model/layers.0/mlp/gate_proj/MatMul MatMul",
+            "/model/layers.0/mlp/up_proj/MatMul MatMul",
+            "/model/layers.0/mlp/act_fn/FastGelu Gelu",
+            "/model/layers.0/mlp/Mul Mul",
+            "/model/layers.0/mlp/down_proj/MatMul MatMul",
+            "/model/layers.0/post_feedforward_layernorm/LayerNorm SimplifiedLayerNormalization",
+            "/model/layers.1/final_norm_layernorm/SkipLayerNorm com.microsoft:SkipSimplifiedLayerNormalization",
+            "/lm_head/MatMul MatMul",
+            "/model/constant_nodes/FLOAT/2 Constant",
+            "/lm_head/softcap/Div Div",
+            "/lm_head/softcap/Tanh Tanh",
+            "/lm_head/softcap/Mul Mul",
+        ];
+        Assert.Equal(expected, nodes.Select(Describe).SkipWhile(node => !node.StartsWith("/model/embed_tokens", StringComparison.Ordinal)));
+        Assert.Equal(["logits"], nodes[^1].Outputs.Select(x => x.Name));
+        var attributes = nodes.Single(node => node.OpType == "GroupQueryAttention").Proto.Attribute.ToDictionary(a => a.Name);
+        Assert.Equal((6, 1.5f, (float)(1 / Math.Sqrt(24))), (attributes["local_window_size"].I, attributes["softcap"].F, attributes["scale"].F));
+    }
+
+    /// <summary>OLMo 2: norms after blocks only, and over all heads of queries and keys at once.</summary>
+    [Fact]
+    public void ABlockWithoutANormBeforeItReadsTheSum()
+    {
+        using var folder = new TemporaryFolder();
+        var model = TinyModels.Get("olmo2") with { Layers = 2 };
+        ModelExporter.Export(model.WriteTo(folder["hf"], model.Weights()), folder["out"]);
+        var nodes = GraphInspector.Nodes(OnnxModel.Load(folder["out/model.onnx"]));
+        string[] ofSecondLayer =
+        [
+            "/model/layers.0/post_feedforward_layernorm/Add Add",
+            "/model/layers.1/attn/qkv_proj/MatMul MatMul",
+            "/model/layers.1/attn/qkv_proj/Split Split",
+            "/model/layers.1/attn/q_norm/SimplifiedLayerNormalization SimplifiedLayerNormalization",
+            "/model/layers.1/attn/k_norm/SimplifiedLayerNormalization SimplifiedLayerNormalization",
+            "/model/layers.1/attn/GroupQueryAttention com.microsoft:GroupQueryAttention",
+            "/model/layers.1/attn/o_proj/MatMul MatMul",
+            "/model/layers.1/post_attention_layernorm/LayerNorm SimplifiedLayerNormalization",
+            "/model/layers.1/post_attention_layernorm/Add Add",
+            "/model/layers.1/mlp/gate_proj/MatMul MatMul",
+        ];
+        Assert.Equal(ofSecondLayer, nodes.Select(Describe).SkipWhile(node => node != ofSecondLayer[0]).Take(ofSecondLayer.Length));
+    }
+
+    [Fact]
+    public void LayersHaveTheirOwnWindowsAndRotaryCaches()
+    {
+        using var folder = new TemporaryFolder();
+        var gemma = TinyModels.Get("gemma3");
+        ModelExporter.Export(gemma.WriteTo(folder["gemma"], gemma.Weights()), folder["gemma-out"]);
+        Assert.Equal(
+            ["cos_cache_local 6 1", "cos_cache_local 6 1", "cos_cache_global -1 1"],
+            Attentions(folder["gemma-out/model.onnx"]));
+
+        var smol = TinyModels.Get("smollm3 windows, biases");
+        ModelExporter.Export(smol.WriteTo(folder["smol"], smol.Weights()), folder["smol-out"]);
+        Assert.Equal(["cos_cache 6 1", " -1 0"], Attentions(folder["smol-out/model.onnx"]));
+    }
+
     [Theory]
     [InlineData(true, 4)]
     [InlineData(false, 0)]
@@ -341,16 +419,24 @@ public class ModelExporterTests(ITestOutputHelper output)
     {
         using var folder = new TemporaryFolder();
         var model = new TinyModel();
-        var weights = model.Weights();
+        var phi3 = TinyModels.Get("phi3 window");
         (string Name, TinyModel Stored, Action<JsonObject>? Change, string Expected)[] cases =
         [
+            ("fused missing", model, c => c["architectures"] = new JsonArray("Phi3ForCausalLM"),
+                "tensor 'model.layers.0.self_attn.qkv_proj.weight' is missing"),
+            ("fused shape", phi3, c => c["intermediate_size"] = 95,
+                "'model.layers.0.mlp.gate_up_proj.weight' has shape [192, 64]; config.json asks for [190, 64]"),
+            ("fused extra", phi3, c => c["architectures"] = new JsonArray("MistralForCausalLM"),
+                "tensor 'model.layers.0.self_attn.q_proj.weight' is missing"),
+            ("norm shape", TinyModels.Get("olmo2"), c => c["architectures"] = new JsonArray("Qwen3ForCausalLM"),
+                "tensor 'model.layers.0.input_layernorm.weight' is missing"),
             ("missing", model, c => c["attention_bias"] = true, "tensor 'model.layers.0.self_attn.q_proj.bias' is missing"),
             ("shape", model, c => c["vocab_size"] = 81, "'model.embed_tokens.weight' has shape [80, 64]; config.json asks for [81, 64]"),
             ("extra", model, c => c["num_hidden_layers"] = 1, "tensor 'model.layers.1.input_layernorm.weight' has no place"),
         ];
         foreach (var (name, stored, change, expected) in cases)
         {
-            stored.WriteTo(folder[name], weights, change: change);
+            stored.WriteTo(folder[name], stored.Weights(), change: change);
             var error = Assert.Throws<ModelException>(() => ModelExporter.Export(folder[name], folder["out"]));
             output.WriteLine(error.Message);
             Assert.Contains(expected, error.Message, StringComparison.Ordinal);
@@ -498,6 +584,12 @@ public class ModelExporterTests(ITestOutputHelper output)
         var error = Assert.Throws<ModelException>(() => ModelExporter.ExportRandom(_small, "/nowhere/out", options));
         OneSentence.Check(error, expected);
     }
+
+    /// <summary>Of each attention: its cosines, its window and whether it rotates.</summary>
+    private static IEnumerable<string> Attentions(string path) => GraphInspector.Nodes(OnnxModel.Load(path))
+        .Where(node => node.OpType == "GroupQueryAttention")
+        .Select(node => (node, attributes: node.Proto.Attribute.ToDictionary(a => a.Name)))
+        .Select(x => $"{x.node.Inputs[7].Name} {x.attributes["local_window_size"].I} {x.attributes["do_rotary"].I}");
 
     private static string Describe(NodeInfo node) => $"{node.Name} {(node.Domain.Length == 0 ? "" : node.Domain + ":")}{node.OpType}";
 
