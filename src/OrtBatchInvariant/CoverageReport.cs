@@ -87,7 +87,7 @@ public sealed class CoverageReport
 
         string? json = NativeCoverageReports.TryRead(lease.ReportId);
         GC.KeepAlive(lease);
-        return json is not null ? Parse(json) : throw new BatchInvariantException($"{modelPath}: has no nodes.");
+        return json is not null ? Parse(json) : new CoverageReport(BatchInvariantProvider.Name, "cpu", "", "", []);
     }
 
     /// <summary>Frees the native copy of a report. Reports that were read already stay valid.</summary>

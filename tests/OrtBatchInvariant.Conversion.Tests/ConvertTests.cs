@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
@@ -5,12 +6,13 @@ using OrtBatchInvariant.Conversion.Tests.Support;
 using OrtBatchInvariant.Models;
 using OrtBatchInvariant.Models.Onnx;
 using OrtBatchInvariant.Tests.Support;
+using Xunit.Abstractions;
 using static OrtBatchInvariant.Conversion.Tests.Support.Graphs;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Conversion.Tests;
 
-public sealed class ConvertTests : IDisposable
+public sealed class ConvertTests(ITestOutputHelper output) : IDisposable
 {
     private readonly TemporaryFolder _temporary = new();
 
@@ -66,6 +68,60 @@ public sealed class ConvertTests : IDisposable
         Refused(() => Convert(input, "out"), "'other' (Softplus");
         ConvertResult result = ModelConverter.Convert(input, Path.Combine(_temporary.Path, "out"), new ConvertOptions { Strict = false });
         Assert.Equal("other", Assert.Single(Assert.Single(result.Models).VaryingNodes).Name);
+    }
+
+    /// <summary>
+    /// A graph in which nothing is fused: op by op it gives the bytes of the provider on the graph as it stands, and a row alone those of
+    /// the row in a batch, which stock kernels do not.
+    /// </summary>
+    [Fact]
+    public void UnfusedGraphIsConvertedOpByOp()
+    {
+        string input = Write(Samples.Unfused());
+        ConvertedModel converted = Assert.Single(Convert(input, "out").Models);
+        Assert.Equal(7, converted.ChangedNodes);
+        using var withProvider = new SessionOptions { GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL };
+        withProvider.AppendBatchInvariant();
+        using var provider = new InferenceSession(input, withProvider);
+        using var withLibrary = new SessionOptions();
+        withLibrary.RegisterCustomOpLibraryV2(Path.Combine(_temporary.Path, "out", "libort_batch_invariant.so"), out _);
+        using var custom = new InferenceSession(converted.File, withLibrary);
+        using var withStock = new SessionOptions();
+        using var stock = new InferenceSession(input, withStock);
+
+        const int Tokens = 9;
+        var random = new Random(3);
+        float[] batch = [.. Enumerable.Range(0, 7 * Tokens * Samples.Width).Select(_ => (float)((random.NextDouble() * 2) - 1))];
+        int[] together = Run(custom, batch, 7);
+        Assert.Equal(Run(provider, batch, 7), together);
+        int[] stockTogether = Run(stock, batch, 7);
+        int stockDifferent = 0;
+        int length = Tokens * Samples.Width;
+        for (int row = 0; row < 7; row++)
+        {
+            float[] one = batch[(row * length)..((row + 1) * length)];
+            Assert.Equal(together[(row * length)..((row + 1) * length)], Run(custom, one, 1));
+            stockDifferent += stockTogether[(row * length)..((row + 1) * length)].Zip(Run(stock, one, 1)).Count(pair => pair.First != pair.Second);
+        }
+
+        output.WriteLine($"{together.Length} elements compared; stock: {stockDifferent} different");
+
+        static int[] Run(InferenceSession session, float[] x, int rows)
+        {
+            using var value = OrtValue.CreateTensorValueFromMemory(x, [rows, Tokens, Samples.Width]);
+            using var options = new RunOptions();
+            using IDisposableReadOnlyCollection<OrtValue> results = session.Run(options, ["x"], [value], ["y"]);
+            return MemoryMarshal.Cast<float, int>(results[0].GetTensorDataAsSpan<float>()).ToArray();
+        }
+    }
+
+    /// <summary>Nothing of an unfused pattern is passed over: a member that has no kernel of ours is named.</summary>
+    [Fact]
+    public void MemberOfAPatternThatIsNotServedIsNamed()
+    {
+        ModelProto model = Samples.Unfused();
+        model.Graph.Node[3].OpType = "Log";
+        Refused(() => Convert(Write(model), "out"), "'root' (Log: this op is neither served here nor known to be invariant)");
     }
 
     /// <summary>Softmax of op set 12 runs over several axes at once, which the custom op of that name does not.</summary>
@@ -154,18 +210,18 @@ public sealed class ConvertTests : IDisposable
     public void ConfigurationNamesTheLibrary(string config)
     {
         string folder = WriteFolder(config);
-        string output = ModelConverter.Convert(folder, Path.Combine(_temporary.Path, "out"), new ConvertOptions()).Folder;
-        string text = File.ReadAllText(Path.Combine(output, "genai_config.json"));
+        string converted = ModelConverter.Convert(folder, Path.Combine(_temporary.Path, "out"), new ConvertOptions()).Folder;
+        string text = File.ReadAllText(Path.Combine(converted, "genai_config.json"));
         JsonElement model = JsonDocument.Parse(text, new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true })
             .RootElement.GetProperty("model");
         JsonElement[] sessions = [.. model.EnumerateObject().Select(part => part.Value.GetProperty("session_options"))];
         Assert.NotEmpty(sessions);
         Assert.All(sessions, options => Assert.Equal("libort_batch_invariant.so", options.GetProperty("custom_ops_library").GetString()));
-        Assert.True(File.Exists(Path.Combine(output, "tokenizer", "x.json")));
+        Assert.True(File.Exists(Path.Combine(converted, "tokenizer", "x.json")));
         Assert.Equal(
-            "ort.batch_invariant", OnnxModel.Load(Path.Combine(output, model.EnumerateObject().Last().Value.GetProperty("filename").GetString()!)).Proto.Graph.Node[0].Domain);
+            "ort.batch_invariant", OnnxModel.Load(Path.Combine(converted, model.EnumerateObject().Last().Value.GetProperty("filename").GetString()!)).Proto.Graph.Node[0].Domain);
 
-        string back = ModelConverter.Convert(output, Path.Combine(_temporary.Path, "back"), new ConvertOptions { Revert = true }).Folder;
+        string back = ModelConverter.Convert(converted, Path.Combine(_temporary.Path, "back"), new ConvertOptions { Revert = true }).Folder;
         AssertSameFiles(folder, back);
     }
 
@@ -200,7 +256,7 @@ public sealed class ConvertTests : IDisposable
     private static string[] FilesOf(string folder) =>
         [.. Directory.GetFiles(folder, "*", SearchOption.AllDirectories).Select(file => Path.GetRelativePath(folder, file)).Order()];
 
-    private ConvertResult Convert(string input, string output) => ModelConverter.Convert(input, Path.Combine(_temporary.Path, output), new ConvertOptions());
+    private ConvertResult Convert(string input, string folder) => ModelConverter.Convert(input, Path.Combine(_temporary.Path, folder), new ConvertOptions());
 
     private string Write(ModelProto model, bool externalData = false)
     {

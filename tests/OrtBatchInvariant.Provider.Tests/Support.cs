@@ -382,7 +382,7 @@ internal static class Checks
 {
     private const int StockRows = 5;
 
-    private static readonly int[] s_batches = [2, 3, 7, 16, 33];
+    internal static readonly int[] Batches = [2, 3, 7, 16, 33];
 
     /// <summary>
     /// Stock against the provider within the case's tolerance; then bit for bit the provider against the custom op, on each instruction
@@ -438,7 +438,7 @@ internal static class Checks
         Tensor[] alone = Run(session, op.Feeds(row), op.OutputNames);
         Result[] outputs = [.. op.Outputs.OfType<Result>()];
         var comparison = new Comparison();
-        foreach (int rows in s_batches)
+        foreach (int rows in Batches)
         {
             foreach (int position in (int[])[0, rows - 1])
             {
@@ -543,7 +543,7 @@ internal static class Checks
         }
     }
 
-    private static Tensor InBatch(Operand operand, Tensor row, Random random, int rows, int position, bool hostile)
+    internal static Tensor InBatch(Operand operand, Tensor row, Random random, int rows, int position, bool hostile)
     {
         Tensor batch = operand.Make(random, rows);
         if (hostile && batch.Type == TensorElementType.Float && batch.Elements > 0)

@@ -9,6 +9,50 @@ internal static class Samples
 {
     internal const int Width = 48;
 
+    /// <summary>
+    /// A block as exporters write it that fuse nothing: the norm from its parts, attention from two products and a softmax, and a product
+    /// with a quantised weight.
+    /// </summary>
+    internal static ModelProto Unfused()
+    {
+        var random = new Random(2);
+        GraphProto graph = Graph(
+            "main",
+            [Value("x", DataType.Float, "batch", "tokens", Width)],
+            [Value("y", DataType.Float, "batch", "tokens", Width)],
+            Node("square", "Mul", ["x", "x"], ["x2"]),
+            Node("mean", "ReduceMean", ["x2", "last"], ["m"]),
+            Node("shift", "Add", ["m", "epsilon"], ["m2"]),
+            Node("root", "Sqrt", ["m2"], ["r"]),
+            Node("normal", "Div", ["x", "r"], ["n"]),
+            Node("gain", "Mul", ["n", "gamma"], ["g"]),
+            Node("q", "MatMul", ["g", "wq"], ["q"]),
+            Node("k", "MatMul", ["g", "wk"], ["k"]),
+            Node("turn", "Transpose", ["k"], ["kt"], ("perm", new long[] { 0, 2, 1 })),
+            Node("scores", "MatMul", ["q", "kt"], ["s"]),
+            Node("scale", "Mul", ["s", "factor"], ["s2"]),
+            Node("softmax", "Softmax", ["s2"], ["p"], ("axis", -1)),
+            Node("values", "MatMul", ["p", "g"], ["v"]),
+            Node("weight", "DequantizeLinear", ["w8", "w8_scale", "w8_zero"], ["w"], ("axis", 1)),
+            Node("out", "MatMul", ["v", "w"], ["o"]),
+            Node("residual", "Add", ["o", "x"], ["y"]));
+        graph.Initializer.AddRange(
+        [
+            Longs("last", [1], -1), Floats("epsilon", [1], 1e-6f), RandomFloats("gamma", random, Width), Floats("factor", [1], 0.25f),
+            RandomFloats("wq", random, Width, Width), RandomFloats("wk", random, Width, Width), RandomFloats("w8_scale", random, Width),
+            new TensorProto { Name = "w8", DataType = (int)DataType.Uint8, Dims = { Width, Width }, RawData = Google.Protobuf.ByteString.CopyFrom(Bytes(random)) },
+            new TensorProto { Name = "w8_zero", DataType = (int)DataType.Uint8, Dims = { Width }, RawData = Google.Protobuf.ByteString.CopyFrom(new byte[Width]) },
+        ]);
+        return Model(graph);
+    }
+
+    private static byte[] Bytes(Random random)
+    {
+        byte[] bytes = new byte[Width * Width];
+        random.NextBytes(bytes);
+        return bytes;
+    }
+
     /// <summary>x [rows, 48] through a product, an If with a product in one branch, and a function, called twice, with a product.</summary>
     internal static ModelProto WithSubgraphsAndFunctions(string elseOp = "Softmax")
     {
