@@ -146,6 +146,19 @@ BI_EXPORT int bi_nbits_serves(int kernel, int type, std::int64_t m, std::int64_t
                 NBitsArgs(m, n, k, a, packed, y), device);
 }
 
+// Whether the kernel could compute it if the contract left the number of runs of K open.
+BI_EXPORT int bi_nbits_free(int kernel, int type, std::int64_t m, std::int64_t n, std::int64_t k,
+                            int bits, int block_size, int zeros, const void* a, const void* packed,
+                            void* y) {
+  DeviceInfo device;
+  if (!CurrentDevice(&device).ok()) return 0;
+  NBitsKernel free = NBitsKernels()[kernel];
+  if (free.runs > 1 && (k < 2048 || k % 1024 != 0)) return 0;
+  free.runs = 0;
+  return Serves(free, Plan(type, n, k, bits, block_size, zeros), NBitsArgs(m, n, k, a, packed, y),
+                device);
+}
+
 BI_EXPORT int bi_nbits_choice(int type, std::int64_t m, std::int64_t n, std::int64_t k, int bits,
                               int block_size, int zeros, const void* a, const void* packed,
                               void* y) {

@@ -4,7 +4,12 @@
 //   w[n, k] = (q[n, k] - zero[n, k / block_size]) * scale[n, k / block_size]
 //
 // Contracts (the bytes of a row of y depend on that row of a, the weights and the bias alone):
-//   gemm.nbits.tc16  fp16 and bf16: w rounded once to the element type, then gemm.tc16 (gemm.h).
+//   gemm.nbits.tc16  fp16 and bf16: w rounded once to the element type, then gemm.tc16 (gemm.h)
+//   over
+//              each of runs(K, N) equal parts of K, from +0 each; then the sums of the parts,
+//              ascending, added in fp32. Narrow weights have eight parts: with one, a chain of
+//              products takes longer than reading the weights, and there are too few chains to
+//              keep a GPU busy.
 //   gemm.nbits.f32   fp32: w rounded once to fp32, then gemm.f32; the bytes of the CPU contract.
 // q - zero is exact for integer zero points. For zero points of the element type both the
 // difference and the product are computed in fp32 and rounded there, then to the element type. The
@@ -39,6 +44,11 @@ struct MatMulNBitsPlan {
   ZeroPoints zero_points = ZeroPoints::kDefault;
 
   std::int64_t blocks() const { return (k + block_size - 1) / block_size; }
+  // Parts of K with an accumulator each: a matter of the contract, so of the weights' shape alone.
+  int runs() const {
+    const bool narrow = n <= (k >= 8192 ? 8192 : 4096);
+    return type != ElementType::kFloat32 && narrow && k >= 2048 && k % 1024 == 0 ? 8 : 1;
+  }
   const char* contract() const;
 };
 

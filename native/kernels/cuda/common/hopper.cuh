@@ -68,19 +68,24 @@ __device__ __forceinline__ void BlockSync() {
   asm volatile("barrier.cta.sync 1, %0;\n" ::"n"(kThreads) : "memory");
 }
 
-// Barrier of one consumer warpgroup of a block, apart from the two above.
+// Barriers of all kThreads consumers of a block, and of one consumer warpgroup, apart from the two
+// above.
+template <int kThreads>
+__device__ __forceinline__ void ConsumerSync() {
+  asm volatile("barrier.cta.sync 2, %0;\n" ::"n"(kThreads) : "memory");
+}
 __device__ __forceinline__ void WarpgroupSync(int group) {
-  asm volatile("barrier.cta.sync %0, 128;\n" ::"r"(2 + group) : "memory");
+  asm volatile("barrier.cta.sync %0, 128;\n" ::"r"(3 + group) : "memory");
 }
 
 // Four 8x8 matrices of 16-bit elements in the fragment layout of mma.cuh, each written transposed;
 // lane i supplies the address of row i % 8 of matrix i / 8.
 __device__ __forceinline__ void StoreMatrix4Transposed(std::uint32_t address,
                                                        const std::uint32_t (&r)[4]) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(
-                   address),
-               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
-               : "memory");
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(address),
+      "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+      : "memory");
 }
 
 __device__ __forceinline__ void PrefetchTensorMap(const CUtensorMap* map) {

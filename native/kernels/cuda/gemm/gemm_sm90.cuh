@@ -180,7 +180,10 @@ __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int
                                             int lane, float (&acc)[4 * kCount]) {
   const int g = lane / 4, t = lane % 4;
   // Scaling and c are kept out of the common path: this code is unrolled over all accumulators.
-  if (!e.Plain()) {
+  if (e.Plain()) {
+#pragma unroll
+    for (int i = 0; i < 4 * kCount; ++i) acc[i] = e.Sum(acc[i]);
+  } else {
 #pragma unroll
     for (int i = 0; i < 4 * kCount; ++i) {
       // What lies outside is not stored; c is read within bounds.
@@ -200,7 +203,7 @@ __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int at = 16 * quad + 4 * i + 2 * half;
-          w[i] = PackPair<T>(e.Sum(acc[at]), e.Sum(acc[at + 1]));
+          w[i] = PackPair<T>(acc[at], acc[at + 1]);
         }
         // Transpose 4 words by 4 lanes: lane t ends with the 8 columns of block t.
 #pragma unroll
@@ -225,7 +228,7 @@ __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int
       for (int half = 0; half < 2; ++half) {
         if (row + g + 8 * half < e.m) {
           *reinterpret_cast<std::uint32_t*>(y + (g + 8 * half) * e.y_row_stride + 8 * i + 2 * t) =
-              PackPair<T>(e.Sum(acc[4 * i + 2 * half]), e.Sum(acc[4 * i + 2 * half + 1]));
+              PackPair<T>(acc[4 * i + 2 * half], acc[4 * i + 2 * half + 1]);
         }
       }
     }
@@ -234,7 +237,7 @@ __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int
     for (int i = 0; i < 4 * kCount; ++i) {
       const int r = g + i / 2 % 2 * 8, c = i / 4 * 8 + 2 * t + i % 2;
       if (row + r < e.m && column + c < e.n) {
-        y[r * e.y_row_stride + c] = FromFloat<T>(e.Sum(acc[i]));
+        y[r * e.y_row_stride + c] = FromFloat<T>(acc[i]);
       }
     }
   }

@@ -26,9 +26,12 @@ struct TileShape {
   static constexpr int kSharedBytes = kStages * kStageBytes;
 };
 
-template <typename T, typename Shape, typename FillA, typename FillB>
+// `run_k` (a multiple of 64, used with kRuns): K is cut into runs of that length, each with its own
+// accumulator; their sums are added ascending.
+template <typename T, typename Shape, bool kRuns, typename FillA, typename FillB>
 __global__ void __launch_bounds__(Shape::kThreads)
-    GemmTile(FillA fill_a, FillB fill_b, Epilogue<T> epilogue, int k, int tiles_m, int tiles_n) {
+    GemmTile(FillA fill_a, FillB fill_b, Epilogue<T> epilogue, int k, int run_k, int tiles_m,
+             int tiles_n) {
   extern __shared__ __align__(1024) unsigned char shared[];
   constexpr int kFragmentsM = Shape::kWarpM / 16;
   constexpr int kFragmentsN = Shape::kWarpN / 16;  // pairs of 8 columns
@@ -50,6 +53,15 @@ __global__ void __launch_bounds__(Shape::kThreads)
   };
 
   float acc[kFragmentsM][kFragmentsN][2][4] = {};
+  float total[kFragmentsM][kFragmentsN][2][4] = {};  // of the runs before
+  const auto end_run = [&] {
+#pragma unroll
+    for (int i = 0; i < kFragmentsM * kFragmentsN * 8; ++i) {
+      float& sum = (&acc[0][0][0][0])[i];
+      (&total[0][0][0][0])[i] = __fadd_rn((&total[0][0][0][0])[i], sum);
+      sum = 0.0f;
+    }
+  };
   std::uint32_t a[2][kFragmentsM][4], b[2][kFragmentsN][4];
 
   const auto load = [&](int step, int sub, int buffer) {
@@ -98,6 +110,9 @@ __global__ void __launch_bounds__(Shape::kThreads)
         }
       }
     }
+    if constexpr (kRuns) {
+      if ((step + 1) * kTileK % run_k == 0) end_run();
+    }
   }
 
 #pragma unroll
@@ -108,7 +123,7 @@ __global__ void __launch_bounds__(Shape::kThreads)
       for (int half = 0; half < 2; ++half) {
         const int row = row0 + warp_row + 16 * i + lane / 4;
         const int column = column0 + warp_column + 16 * j + 8 * half + lane % 4 * 2;
-        const float(&v)[4] = acc[i][j][half];
+        const float(&v)[4] = kRuns ? total[i][j][half] : acc[i][j][half];
         epilogue.StorePair(batch, row, column, v[0], v[1]);
         epilogue.StorePair(batch, row + 8, column, v[2], v[3]);
       }
@@ -116,10 +131,10 @@ __global__ void __launch_bounds__(Shape::kThreads)
   }
 }
 
-template <typename T, typename Shape, typename FillA, typename FillB>
-Status LaunchGemmTile(FillA fill_a, FillB fill_b, const Epilogue<T>& epilogue, std::int64_t k,
-                      std::int64_t batch, Stream stream) {
-  auto* kernel = &GemmTile<T, Shape, FillA, FillB>;
+template <typename T, typename Shape, bool kRuns, typename FillA, typename FillB>
+Status LaunchGemmTileRuns(FillA fill_a, FillB fill_b, const Epilogue<T>& epilogue, std::int64_t k,
+                          std::int64_t run_k, std::int64_t batch, Stream stream) {
+  auto* kernel = &GemmTile<T, Shape, kRuns, FillA, FillB>;
   BATCH_INVARIANT_RETURN_IF_ERROR(AllowSharedMemory(kernel, Shape::kSharedBytes, "GemmTile"));
   const std::int64_t tiles_m = CeilDiv(epilogue.m, Shape::kM);
   const std::int64_t tiles_n = CeilDiv(epilogue.n, Shape::kN);
@@ -128,9 +143,15 @@ Status LaunchGemmTile(FillA fill_a, FillB fill_b, const Epilogue<T>& epilogue, s
     return Status::Unsupported("MatMul: more than 2^31 - 1 output tiles; split the batch");
   }
   kernel<<<static_cast<unsigned>(blocks), Shape::kThreads, Shape::kSharedBytes, stream>>>(
-      fill_a, fill_b, epilogue, static_cast<int>(k), static_cast<int>(tiles_m),
-      static_cast<int>(tiles_n));
+      fill_a, fill_b, epilogue, static_cast<int>(k), static_cast<int>(run_k),
+      static_cast<int>(tiles_m), static_cast<int>(tiles_n));
   return LaunchStatus("GemmTile");
+}
+
+template <typename T, typename Shape, typename FillA, typename FillB>
+Status LaunchGemmTile(FillA fill_a, FillB fill_b, const Epilogue<T>& epilogue, std::int64_t k,
+                      std::int64_t batch, Stream stream) {
+  return LaunchGemmTileRuns<T, Shape, false>(fill_a, fill_b, epilogue, k, k, batch, stream);
 }
 
 }  // namespace batch_invariant::cuda

@@ -19,8 +19,8 @@ template <typename T>
 void AppendTileKernels(ElementType type, std::vector<NBitsKernel>* kernels) {
   const bool f32 = type == ElementType::kFloat32;
   kernels->push_back({f32 ? "nbits_f32_16x32" : "nbits_tile_16x64", type, 0, false, 16,
-                      f32 ? 32 : 64, &NBitsTile<T>::Small});
-  kernels->push_back({f32 ? "nbits_f32_64x64" : "nbits_tile_64x64", type, 0, false, 64, 64,
+                      f32 ? 32 : 64, 0, &NBitsTile<T>::Small});
+  kernels->push_back({f32 ? "nbits_f32_64x64" : "nbits_tile_64x64", type, 0, false, 64, 64, 0,
                       &NBitsTile<T>::Large});
 }
 
@@ -31,6 +31,8 @@ std::vector<NBitsKernel> MakeTable() {
   AppendTileKernels<__nv_bfloat16>(ElementType::kBFloat16, &kernels);
   for (const NBitsKernel& kernel : Sm90NBitsKernels<__half>()) kernels.push_back(kernel);
   for (const NBitsKernel& kernel : Sm90NBitsKernels<__nv_bfloat16>()) kernels.push_back(kernel);
+  for (const NBitsKernel& kernel : Sm90NBitsRunKernels<__half>()) kernels.push_back(kernel);
+  for (const NBitsKernel& kernel : Sm90NBitsRunKernels<__nv_bfloat16>()) kernels.push_back(kernel);
   return kernels;
 }
 
@@ -50,6 +52,7 @@ bool Serves(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMul
             const DeviceInfo& device) {
   if (kernel.type != plan.type || device.compute_capability < 80) return false;
   if (kernel.stored_bits != 0 && kernel.stored_bits != StoredBits(plan)) return false;
+  if (kernel.runs != 0 && kernel.runs != plan.runs()) return false;
   if (!kernel.needs_sm90) return true;
   return device.compute_capability == 90 && plan.k > 0 &&
          plan.zero_points != ZeroPoints::kElement && args.a_row_stride % 8 == 0 &&
@@ -57,7 +60,7 @@ bool Serves(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMul
 }
 
 const char* MatMulNBitsPlan::contract() const {
-  return type == ElementType::kFloat32 ? "gemm.nbits.f32.v1" : "gemm.nbits.tc16.v1";
+  return type == ElementType::kFloat32 ? "gemm.nbits.f32.v1" : "gemm.nbits.tc16.v2";
 }
 
 Status MakeMatMulNBitsPlan(ElementType type, std::int64_t k, std::int64_t n, std::int64_t bits,

@@ -14,13 +14,16 @@ double Cost(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMul
   const std::int64_t blocks = CeilDiv(args.m, kernel.rows) * CeilDiv(plan.n, kernel.columns);
   const auto waves = static_cast<double>(CeilDiv(blocks, device.multiprocessors));
   const auto records = static_cast<double>(CeilDiv(plan.k, 128));
+  if (kernel.runs > 1) {  // sixteen warps share the issue slots; a record of every run at a time
+    return waves * (records / kernel.runs * (750 + 31.0 * kernel.rows) + 5000);
+  }
   // A warpgroup alone waits for its own products, two of them share the issue slots.
   const int groups = kernel.columns / 64;
   const double dequantise = (groups == 1 ? 440 + 2.0 * kernel.rows : 620 + 4.0 * kernel.rows) *
                             (kernel.stored_bits == 4 ? 1 : 1.15);
   const double multiply = 8.6 * std::max(16.0, kernel.rows / 2.0) * groups;
-  return waves * (records * std::max(dequantise, multiply) + 5000 +
-                  0.1 * kernel.rows * kernel.columns);
+  return waves *
+         (records * std::max(dequantise, multiply) + 5000 + 0.1 * kernel.rows * kernel.columns);
 }
 
 }  // namespace

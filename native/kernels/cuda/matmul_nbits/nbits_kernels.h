@@ -16,6 +16,7 @@ struct NBitsKernel {
   int stored_bits;    // 4 or 8; 0: any
   bool needs_sm90;    // compute capability 9.0, vector-aligned a, zero points that are integers
   int rows, columns;  // of y a block
+  int runs;           // parts of K that it sums apart (MatMulNBitsPlan::runs); 0: any
   Status (*launch)(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
                    const DeviceInfo& device, Stream stream);
 };

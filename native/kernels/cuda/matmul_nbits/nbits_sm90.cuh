@@ -3,7 +3,7 @@
 // Layouts: a [m, k], rows 16-byte aligned; weights in records (packed_layout.h); y rows contiguous.
 // Accumulation: contract gemm.nbits.tc16. Weights are dequantised in registers into the A operand
 //   (their rows are the rows of the tile), activations are the B operand: one fp32 accumulator per
-//   output, from +0, K ascending in wgmma steps of 16.
+//   output and run of K, from +0, K ascending in tensor-core steps of 16.
 // May vary freely: tile shape, stages, the order of tiles.
 //
 // One producer thread keeps a ring of stages of 128 or 256 along K full: a box of activations by
@@ -24,10 +24,11 @@
 namespace batch_invariant::cuda {
 
 // kTiles records (16 weight rows each, one a consumer warp) by kTokens rows of a; kRecords along K
-// a stage.
-template <int kTiles_, int kTokens_, int kRecords_ = 1>
+// a stage. kRuns: 1, K in one run, or 0, any number.
+template <int kTiles_, int kTokens_, int kRecords_, int kRuns_>
 struct NBitsShape {
   static constexpr int kTiles = kTiles_, kTokens = kTokens_, kRecords = kRecords_;
+  static constexpr int kRuns = kRuns_;
   static constexpr int kProducerWarps = 4;
   static constexpr int kThreads = 32 * (kTiles + kProducerWarps);
   static constexpr int kAtoms = 2 * kRecords;  // of 64 along K
@@ -38,7 +39,7 @@ struct NBitsShape {
   // through shared memory.
   static constexpr int kStagedTokens = 16;
   static constexpr int kStagingBytes = kTokens >= 64 ? kGroups * kStagedTokens * 128 : 0;
-  static_assert(kTiles % 4 == 0);
+  static_assert(kTiles % 4 == 0 && (kRuns == 1 || kRecords == 1));
 };
 
 struct NBitsParams {
@@ -48,6 +49,7 @@ struct NBitsParams {
   int stages;
   int stage_bytes;
   int tiles_m, tiles_n;
+  int run_records;  // records along K that share an accumulator
   int whole;  // 0 or 1: K is whole tiles of 64, so that one copy brings the rows of a of a stage
 };
 
@@ -243,8 +245,7 @@ __device__ __forceinline__ void StoreStaged(const Epilogue<T>& e, int row0, int 
 // The sums of one tile, from the ring's position on.
 template <typename T, int kBits, bool kZeros, int kPartShift, typename Shape>
 __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBitsParams& p,
-                                              NBitsPosition& at,
-                                              float (&acc)[Shape::kTokens / 2]) {
+                                              NBitsPosition& at, float (&acc)[Shape::kTokens / 2]) {
   using Reader = RecordReader<T, kBits, kZeros, kPartShift>;
   const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
   const Reader reader(p, lane);
@@ -265,53 +266,74 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
 #pragma unroll
   for (float& x : acc) x = 0.0f;
   int previous = -1;
+  const auto finish = [&] {
+    WgmmaWait<0>();
+    PinRegisters(acc);
+    if (previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
+    previous = -1;
+  };
+  float total[Shape::kRuns == 1 ? 1 : Shape::kTokens / 2] = {};  // of the runs before
   BarrierWait(ring.Full(at.stage), at.phase);
   load(at.stage, 0);
-  for (int record = 0; record < p.layout.records_k; record += Shape::kRecords) {
-    // Known to be uniform, it makes the compiler keep descriptors in uniform registers.
-    const int current = __shfl_sync(~0u, at.stage, 0);
-    const std::uint64_t tokens = AdvanceDescriptor(ring_tokens, current * ring.stage_bytes);
+  int record = 0;
+  const auto multiply_until = [&](int end) {
+    for (; record < end; record += Shape::kRecords) {
+      // Known to be uniform, it makes the compiler keep descriptors in uniform registers.
+      const int current = __shfl_sync(~0u, at.stage, 0);
+      const std::uint64_t tokens = AdvanceDescriptor(ring_tokens, current * ring.stage_bytes);
 #pragma unroll
-    for (int atom = 0; atom < Shape::kAtoms; ++atom) {
-      const bool more = atom % 2 == 0 || record + atom / 2 + 1 < p.layout.records_k;
-      if (atom + 1 < Shape::kAtoms) {
-        if (more) load(current, atom + 1);
-      } else {
-        at.Advance(ring.stages);
-        if (more) {
-          BarrierWait(ring.Full(at.stage), at.phase);
-          load(at.stage, 0);
+      for (int atom = 0; atom < Shape::kAtoms; ++atom) {
+        const bool more = atom % 2 == 0 || record + atom / 2 + 1 < p.layout.records_k;
+        if (atom + 1 < Shape::kAtoms) {
+          if (more) load(current, atom + 1);
+        } else {
+          at.Advance(ring.stages);
+          if (more) {
+            BarrierWait(ring.Full(at.stage), at.phase);
+            load(at.stage, 0);
+          }
+        }
+        Dequantizer<T, kBits> dequantizer;
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+          const int i = s / Reader::kStepsAScale;
+          if (s % Reader::kStepsAScale == 0) dequantizer.Set(scale[atom % 2][i], zero[atom % 2][i]);
+          dequantizer.Step(q[atom % 2] + s * Reader::kWords, a[atom % 2][s]);
+        }
+        PinRegisters(acc);
+        WgmmaFence();
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+          Wgmma<T, Shape::kTokens>::Register(
+              acc, a[atom % 2][s], AdvanceDescriptor(tokens, atom * Shape::kTokens * 128 + s * 32));
+        }
+        WgmmaCommit();
+        PinRegisters(acc);
+        WgmmaWait<1>();
+        if (atom == 0 && previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
+        if (atom + 1 < Shape::kAtoms && !more) {  // the last stage of an odd number of records
+          at.Advance(ring.stages);
+          break;
         }
       }
-      Dequantizer<T, kBits> dequantizer;
+      previous = current;
+    }
+    finish();
+  };
+  if constexpr (Shape::kRuns == 1) {
+    multiply_until(p.layout.records_k);
+  } else {
+    while (record < p.layout.records_k) {
+      multiply_until(min(record + p.run_records, p.layout.records_k));
 #pragma unroll
-      for (int s = 0; s < 4; ++s) {
-        const int i = s / Reader::kStepsAScale;
-        if (s % Reader::kStepsAScale == 0) dequantizer.Set(scale[atom % 2][i], zero[atom % 2][i]);
-        dequantizer.Step(q[atom % 2] + s * Reader::kWords, a[atom % 2][s]);
-      }
-      PinRegisters(acc);
-      WgmmaFence();
-#pragma unroll
-      for (int s = 0; s < 4; ++s) {
-        Wgmma<T, Shape::kTokens>::Register(
-            acc, a[atom % 2][s],
-            AdvanceDescriptor(tokens, atom * Shape::kTokens * 128 + s * 32));
-      }
-      WgmmaCommit();
-      PinRegisters(acc);
-      WgmmaWait<1>();
-      if (atom == 0 && previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
-      if (atom + 1 < Shape::kAtoms && !more) {  // the last stage of an odd number of records
-        at.Advance(ring.stages);
-        break;
+      for (int i = 0; i < Shape::kTokens / 2; ++i) {
+        total[i] = __fadd_rn(total[i], acc[i]);
+        acc[i] = 0.0f;
       }
     }
-    previous = current;
+#pragma unroll
+    for (int i = 0; i < Shape::kTokens / 2; ++i) acc[i] = total[i];
   }
-  WgmmaWait<0>();
-  PinRegisters(acc);
-  if (previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
 }
 
 template <typename T, int kBits, bool kZeros, typename Shape>

@@ -24,9 +24,11 @@ PackedWeights<T> Weights(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& arg
 template <typename T, typename Shape>
 Status Launch(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, Stream stream) {
   const GemmArgs g = AsGemm(plan, args);
-  return LaunchGemmTile<T, Shape>(FillElements<T>{OperandA<T>(g)},
-                                  FillPacked<T>{Weights<T>(plan, args)}, MakeEpilogue<T>(g), g.k, 1,
-                                  stream);
+  const FillElements<T> a{OperandA<T>(g)};
+  const FillPacked<T> w{Weights<T>(plan, args)};
+  const Epilogue<T> e = MakeEpilogue<T>(g);
+  if (plan.runs() == 1) return LaunchGemmTile<T, Shape>(a, w, e, g.k, 1, stream);
+  return LaunchGemmTileRuns<T, Shape, true>(a, w, e, g.k, g.k / plan.runs(), 1, stream);
 }
 
 template <int kM, int kN>

@@ -161,11 +161,13 @@ TYPED_TEST(GemmTest, AlphaBetaAndBroadcastC) {
     Randomize(a.data(), a.size(), s.k);
     Randomize(b.data(), b.size(), s.k);
     Randomize(c.data(), c.size(), s.n);
+    // A row of zeros: its sums are +0, and -0 once a negative alpha has scaled them.
+    FillValue<<<static_cast<unsigned>((s.k + 255) / 256), 256>>>(a.data(), s.k, 0.0f);
     Buffer<float> sums(s.m * s.n);
     ReferenceSums<T>(a.data(), b.data(), sums.data(), {s.m, s.n, 0, s.k, s.k, 1, 1, s.k});
     const std::pair<std::int64_t, std::int64_t> strides[] = {{s.n, 1}, {0, 1}, {1, 0}, {0, 0}};
     const std::pair<float, float> scales[] = {
-        {1.0f, 1.0f}, {0.3f, 1.0f}, {1.0f, -1.7f}, {0.7f, 0.0f}};
+        {1.0f, 1.0f}, {0.3f, 1.0f}, {1.0f, -1.7f}, {0.7f, 0.0f}, {-0.7f, 0.0f}};
     for (const auto& [row, column] : strides) {
       for (const auto& [alpha, beta] : scales) {
         GemmArgs g = TestFixture::Args(a.data(), b.data(), s.m, s.n, s.k, s.k, y.data());

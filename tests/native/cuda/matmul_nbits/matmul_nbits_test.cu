@@ -117,6 +117,24 @@ struct Weights {
   Buffer<T> w;
 };
 
+__global__ void AddSums(const float* part, std::size_t count, float* sums) {
+  const std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < count) sums[i] = __fadd_rn(sums[i], part[i]);
+}
+
+// fp32 sums by the contract: each run of K by itself, then their sums, ascending.
+template <typename T>
+void ReferenceRuns(const MatMulNBitsPlan& plan, int runs, const T* a, const T* w, std::int64_t m,
+                   Buffer<float>* sums) {
+  const std::int64_t n = plan.n, k = plan.k, length = k / runs;
+  ReferenceSums<T>(a, w, sums->data(), {m, n, 0, length, k, 1, 1, k});
+  Buffer<float> part(m * n);
+  for (int run = 1; run < runs; ++run) {
+    ReferenceSums<T>(a, w, part.data(), {m, n, run * length, (run + 1) * length, k, 1, 1, k});
+    AddSums<<<static_cast<unsigned>((m * n + 255) / 256), 256>>>(part.data(), m * n, sums->data());
+  }
+}
+
 template <typename T>
 class MatMulNBitsTest : public ::testing::Test {};
 using Types = ::testing::Types<float, __half, __nv_bfloat16>;
@@ -135,9 +153,9 @@ TYPED_TEST(MatMulNBitsTest, EveryKernelGivesTheReferenceBytes) {
       for (const ZeroPoints kind :
            {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kElement}) {
         const std::vector<Shape> shapes =
-            block_size == 32
-                ? std::vector<Shape>{{64, 128}, {1000, 1024}, {72, 200}, {256, 4096}, {17, 333}}
-                : std::vector<Shape>{{136, 512}, {33, 100}};
+            block_size == 32 ? std::vector<Shape>{{64, 128},   {1000, 1024}, {72, 200},
+                                                  {256, 4096}, {17, 333},    {40, 14336}}
+                             : std::vector<Shape>{{136, 512}, {33, 100}, {72, 2048}};
         for (const auto& [n, k] : shapes) {
           const Weights<T> weights(k, n, bits, block_size, kind);
           for (const std::int64_t m : {1, 7, 8, 16, 23, 64, 65, 130, 300}) {
@@ -146,7 +164,8 @@ TYPED_TEST(MatMulNBitsTest, EveryKernelGivesTheReferenceBytes) {
             test::Randomize(a.data(), a.size(), k);
             test::Randomize(bias.data(), bias.size(), n);
             Buffer<float> sums(m * n);
-            ReferenceSums<T>(a.data(), weights.w.data(), sums.data(), {m, n, 0, k, k, 1, 1, k});
+            ReferenceRuns<T>(weights.plan, weights.plan.runs(), a.data(), weights.w.data(), m,
+                             &sums);
             for (const bool with_bias : {false, true}) {
               Finish<T>(sums.data(), with_bias ? bias.data() : nullptr, 0, 1, 1.0f, 1.0f, m, n,
                         expected.data(), n);
@@ -184,7 +203,7 @@ TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
     Buffer<T> a(m * k), expected(m * n), y(m * n);
     test::Randomize(a.data(), a.size(), k);
     Buffer<float> sums(m * n);
-    ReferenceSums<T>(a.data(), weights.w.data(), sums.data(), {m, n, 0, k, k, 1, 1, k});
+    ReferenceRuns<T>(weights.plan, weights.plan.runs(), a.data(), weights.w.data(), m, &sums);
     Finish<T>(sums.data(), nullptr, 0, 1, 1.0f, 1.0f, m, n, expected.data(), n);
     const MatMulNBitsArgs args = weights.Args(m, a.data(), y.data());
     for (const NBitsKernel& kernel : NBitsKernels()) {
@@ -231,6 +250,31 @@ TYPED_TEST(MatMulNBitsTest, RowCountPositionAndNeighbours) {
           MatMulNBits(weights.plan, weights.Args(m, hostile.data(), y.data()), nullptr));
       ASSERT_EQ(Differences(y.data() + row * n, n, whole.data() + row * n, n, 1, n), 0u)
           << "row " << row << " of " << m << " bits " << bits;
+    }
+  }
+}
+
+// The number of runs is a matter of the contract: another one gives other bytes, and the comparison
+// that the tests above rest on sees it.
+TYPED_TEST(MatMulNBitsTest, AnotherNumberOfRunsIsSeen) {
+  using T = TypeParam;
+  const std::int64_t m = 64, n = 256, k = 4096;
+  const Weights<T> weights(k, n, 4, 32, ZeroPoints::kDefault);
+  EXPECT_EQ(weights.plan.runs(), sizeof(T) == 4 ? 1 : 8);
+  Buffer<T> a(m * k), y(m * n), other(m * n);
+  test::Randomize(a.data(), a.size(), k);
+  ASSERT_STATUS_OK(MatMulNBits(weights.plan, weights.Args(m, a.data(), y.data()), nullptr));
+  for (const int runs : {1, 2, 8}) {
+    Buffer<float> sums(m * n);
+    ReferenceRuns<T>(weights.plan, runs, a.data(), weights.w.data(), m, &sums);
+    Finish<T>(sums.data(), nullptr, 0, 1, 1.0f, 1.0f, m, n, other.data(), n);
+    const std::uint64_t different = Differences(y.data(), n, other.data(), n, m, n);
+    std::printf("%d runs: %llu of %lld elements differ\n", runs,
+                static_cast<unsigned long long>(different), static_cast<long long>(m * n));
+    if (runs == weights.plan.runs()) {
+      EXPECT_EQ(different, 0u);
+    } else {
+      EXPECT_GT(different, 0u);
     }
   }
 }

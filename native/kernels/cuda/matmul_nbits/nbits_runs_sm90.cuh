@@ -1,0 +1,222 @@
+// MatMulNBits, fp16 and bf16, compute capability 9.0, few rows of a and K in kRuns runs: y =
+// epilogue(a w^T).
+//
+// Layouts: a [m, k], rows 16-byte aligned; weights in records (packed_layout.h); y rows contiguous.
+// Accumulation: contract gemm.nbits.tc16. Weights are dequantised in registers into the A operand,
+//   activations are the B operand of mma.sync: one fp32 accumulator per output and run, from +0, K
+//   ascending in steps of 16; the sums of the runs are added ascending.
+// May vary freely: rows of a tile, stages, the order of tiles.
+//
+// A block has 32 weight rows, and a warp for each 16 of them and run: sixteen chains of products
+// that hide one another's latency. A stage of the ring holds 128 along K of every run.
+#ifndef BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_RUNS_SM90_CUH_
+#define BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_RUNS_SM90_CUH_
+
+#include <cstdint>
+
+#include "kernels/cuda/common/mma.cuh"
+#include "kernels/cuda/matmul_nbits/nbits_sm90.cuh"
+
+namespace batch_invariant::cuda {
+
+template <int kTokens_>
+struct NBitsRunShape {
+  static constexpr int kTokens = kTokens_, kRuns = 8, kTiles = 2;
+  static constexpr int kWarps = kRuns * kTiles;
+  static constexpr int kThreads = 32 * (kWarps + 1);
+  static constexpr int kRunTokenBytes = 2 * kTokens * 128;  // two atoms of 64 along K
+  static constexpr int kTokenBytes = kRuns * kRunTokenBytes;
+  // The sums of all warps, on their way to those of the first run.
+  static constexpr int kSumBytes = kWarps * kTokens / 8 * 32 * 16;
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+template <typename Shape>
+__device__ __forceinline__ void NBitsRunsProduce(const NBitsRing& ring, const CUtensorMap* map_a,
+                                                 const NBitsParams& p) {
+  const std::uint64_t keep = PolicyEvictLast();
+  const std::uint64_t once = p.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
+  const int pair_bytes = 2 * p.layout.record_bytes();
+  const int run_bytes = p.run_records * pair_bytes;
+  NBitsPosition at;
+  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
+    int m, n;
+    LocateNBitsTile(p, tile, &m, &n);
+    const unsigned char* source = p.packed + std::int64_t{n} * p.layout.records_k * pair_bytes;
+    for (int record = 0; record < p.run_records; ++record) {
+      BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
+      const std::uint32_t full = ring.Full(at.stage), stage = ring.Stage(at.stage);
+      BarrierExpectBytes(full, Shape::kTokenBytes + Shape::kRuns * pair_bytes);
+#pragma unroll
+      for (int run = 0; run < Shape::kRuns; ++run) {
+        BulkCopy(stage + Shape::kTokenBytes + run * pair_bytes,
+                 source + std::int64_t{run} * run_bytes, pair_bytes, full, once);
+      }
+      TensorCopy(stage, map_a, full, {0, m * Shape::kTokens, 2 * record, 0}, keep);
+      source += pair_bytes;
+      at.Advance(ring.stages);
+    }
+  }
+}
+
+// The sums of one tile and this warp's run, from the ring's position on.
+template <typename T, int kBits, bool kZeros, int kPartShift, typename Shape>
+__device__ __forceinline__ void NBitsRunMultiply(const NBitsRing& ring, const NBitsParams& p,
+                                                 NBitsPosition& at,
+                                                 float (&acc)[Shape::kTokens / 8][4]) {
+  constexpr int kBlocks = Shape::kTokens / 8;
+  using Reader = RecordReader<T, kBits, kZeros, kPartShift>;
+  const int warp = threadIdx.x / 32 - 1, lane = threadIdx.x % 32;
+  const Reader reader(p, lane);
+  const std::uint32_t codes = Shape::kTokenBytes + warp * p.layout.record_bytes();
+  const std::uint32_t tokens = warp / Shape::kTiles * Shape::kRunTokenBytes;
+  const std::uint32_t lane_tokens[2] = {
+      static_cast<std::uint32_t>(SwizzledOffset(lane % 8, lane / 8)),
+      static_cast<std::uint32_t>(SwizzledOffset(lane % 8, lane / 8 + 4))};
+
+  // While a record is multiplied, codes and rows of a of the next one arrive in the registers that
+  // it has read, and its first step is dequantised. Past the last record that one is read again,
+  // and the result not used.
+  std::uint32_t q[2][4 * Reader::kWords], scale[2][Reader::kScales], zero[2][Reader::kScales];
+  std::uint32_t a[2][4], b[kBlocks][4][4];  // a: by step
+  Dequantizer<T, kBits> dequantizer;
+  const auto load_codes = [&](int atom) {
+    reader.Load(ring.Stage(at.stage) + codes, atom, q[atom], scale[atom], zero[atom]);
+  };
+  const auto load_tokens = [&](int pair) {
+    const std::uint32_t first =
+        ring.Stage(at.stage) + tokens + pair / 2 * Shape::kTokens * 128 + lane_tokens[pair % 2];
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) LoadMatrix4(b[i][pair], first + i * 1024);
+  };
+  const auto dequantize = [&](int step) {
+    const int atom = step / 4, s = step % 4;
+    if (s % Reader::kStepsAScale == 0) {
+      dequantizer.Set(scale[atom][s / Reader::kStepsAScale], zero[atom][s / Reader::kStepsAScale]);
+    }
+    dequantizer.Step(q[atom] + s * Reader::kWords, a[step % 2]);
+  };
+
+#pragma unroll
+  for (auto& block : acc) {
+#pragma unroll
+    for (float& x : block) x = 0.0f;
+  }
+  BarrierWait(ring.Full(at.stage), at.phase);
+#pragma unroll
+  for (int atom = 0; atom < 2; ++atom) load_codes(atom);
+#pragma unroll
+  for (int pair = 0; pair < 4; ++pair) load_tokens(pair);
+  dequantize(0);
+  for (int record = 0; record < p.run_records; ++record) {
+    const int stage = at.stage;
+    if (record + 1 < p.run_records) {
+      at.Advance(ring.stages);
+      BarrierWait(ring.Full(at.stage), at.phase);
+    }
+    // This record has been read, while the one before was multiplied.
+    __syncwarp();
+    if (lane == 0) BarrierArrive(ring.Empty(stage));
+#pragma unroll
+    for (int step = 0; step < 8; ++step) {
+      if (step % 4 == 3) load_codes(step / 4);
+      dequantize((step + 1) % 8);
+#pragma unroll
+      for (int i = 0; i < kBlocks; ++i) {
+        const std::uint32_t(&rows)[4] = b[i][step / 2];
+        MmaStep<T>(acc[i], a[step % 2], rows[step % 2 * 2], rows[step % 2 * 2 + 1]);
+      }
+      if (step % 2 == 1) load_tokens(step / 2);
+    }
+  }
+  at.Advance(ring.stages);
+}
+
+template <typename T, int kBits, bool kZeros, typename Shape>
+__device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* sums,
+                                                 const Epilogue<T>& epilogue,
+                                                 const NBitsParams& p) {
+  constexpr int kBlocks = Shape::kTokens / 8;
+  const int warp = threadIdx.x / 32 - 1, lane = threadIdx.x % 32;
+  NBitsPosition at;
+  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
+    float acc[kBlocks][4];
+    switch (p.layout.part_shift) {
+      case 5:
+        NBitsRunMultiply<T, kBits, kZeros, 5, Shape>(ring, p, at, acc);
+        break;
+      case 7:
+        NBitsRunMultiply<T, kBits, kZeros, 7, Shape>(ring, p, at, acc);
+        break;
+      default:
+        NBitsRunMultiply<T, kBits, kZeros, 0, Shape>(ring, p, at, acc);
+    }
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) {
+      sums[(warp * kBlocks + i) * 32 + lane] =
+          make_float4(acc[i][0], acc[i][1], acc[i][2], acc[i][3]);
+    }
+    ConsumerSync<32 * Shape::kWarps>();
+    if (warp < Shape::kTiles) {
+      int m, n;
+      LocateNBitsTile(p, tile, &m, &n);
+      const int column0 = (n * Shape::kTiles + warp) * kRecordRows;
+#pragma unroll
+      for (int i = 0; i < kBlocks; ++i) {
+        float total[4] = {};
+#pragma unroll
+        for (int run = 0; run < Shape::kRuns; ++run) {
+          const float4 sum = sums[((run * Shape::kTiles + warp) * kBlocks + i) * 32 + lane];
+          total[0] = __fadd_rn(total[0], sum.x);
+          total[1] = __fadd_rn(total[1], sum.y);
+          total[2] = __fadd_rn(total[2], sum.z);
+          total[3] = __fadd_rn(total[3], sum.w);
+        }
+        if (column0 < epilogue.n) {
+          StoreTransposed<T>(epilogue, m * Shape::kTokens + 8 * i, column0, lane, total);
+        }
+      }
+    }
+    ConsumerSync<32 * Shape::kWarps>();
+  }
+}
+
+#endif  // __CUDA_ARCH_FEAT_SM90_ALL
+
+template <typename T, int kBits, bool kZeros, typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads, 1)
+    NBitsRunsSm90(const __grid_constant__ CUtensorMap map_a, const Epilogue<T> epilogue,
+                  const NBitsParams params) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ __align__(1024) unsigned char shared[];  // for the swizzle
+  NBitsRing ring;
+  ring.base = SharedAddress(shared);
+  ring.stages = params.stages;
+  ring.stage_bytes = params.stage_bytes;
+  ring.barriers = ring.base + params.stages * params.stage_bytes;
+  auto* sums = reinterpret_cast<float4*>(shared + params.stages * (params.stage_bytes + 16));
+
+  if (threadIdx.x < 32) {
+    if (ElectLane()) {
+      PrefetchTensorMap(&map_a);
+      for (int stage = 0; stage < params.stages; ++stage) {
+        BarrierInit(ring.Full(stage), 1);
+        BarrierInit(ring.Empty(stage), Shape::kWarps);
+      }
+      BarrierInitFence();
+    }
+    __syncwarp();
+    // The producer does not wait for the consumers: they only have to see the barriers.
+    BlockArrive<Shape::kThreads>();
+    if (ElectLane()) NBitsRunsProduce<Shape>(ring, &map_a, params);
+  } else {
+    BlockSync<Shape::kThreads>();
+    NBitsRunsConsume<T, kBits, kZeros, Shape>(ring, sums, epilogue, params);
+  }
+#endif
+}
+
+}  // namespace batch_invariant::cuda
+
+#endif  // BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_RUNS_SM90_CUH_

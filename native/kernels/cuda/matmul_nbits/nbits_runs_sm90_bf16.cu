@@ -1,0 +1,5 @@
+#include "kernels/cuda/matmul_nbits/nbits_sm90_table.cuh"
+
+namespace batch_invariant::cuda {
+template std::span<const NBitsKernel> Sm90NBitsRunKernels<__nv_bfloat16>();
+}  // namespace batch_invariant::cuda
