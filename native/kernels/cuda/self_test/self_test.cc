@@ -18,6 +18,8 @@ constexpr std::int64_t kColumns = 264;
 constexpr std::int64_t kK = 328, kPeriod = 152;
 // Weights of few bits: whole blocks cancel.
 constexpr std::int64_t kNBitsBlock = 32, kNBitsPeriod = 160;
+// And a K that MatMulNBits sums in several runs.
+constexpr std::int64_t kRunsK = 2048, kRunsPeriod = 1024;
 
 // Attention: the last tokens see two whole blocks of 128 keys, whose values cancel, and part of a
 // third one.
@@ -110,7 +112,9 @@ class Run {
       BATCH_INVARIANT_RETURN_IF_ERROR(Products(type));
       for (const int bits : {4, 8}) {
         for (const ZeroPoints zeros : {ZeroPoints::kDefault, ZeroPoints::kPacked}) {
-          BATCH_INVARIANT_RETURN_IF_ERROR(NBitsProducts(type, bits, zeros));
+          BATCH_INVARIANT_RETURN_IF_ERROR(NBitsProducts(type, bits, zeros, kK, kNBitsPeriod));
+          if (type == ElementType::kFloat32) continue;  // one run for any K
+          BATCH_INVARIANT_RETURN_IF_ERROR(NBitsProducts(type, bits, zeros, kRunsK, kRunsPeriod));
         }
       }
       BATCH_INVARIANT_RETURN_IF_ERROR(Norms(type));
@@ -183,13 +187,14 @@ class Run {
     return Status::Ok();
   }
 
-  Status NBitsProducts(ElementType type, int bits, ZeroPoints zeros) {
+  Status NBitsProducts(ElementType type, int bits, ZeroPoints zeros, std::int64_t k,
+                       std::int64_t period) {
     arena_.Reset();
     const std::size_t element = ElementSize(type);
     MatMulNBitsPlan plan;
     BATCH_INVARIANT_RETURN_IF_ERROR(
-        MakeMatMulNBitsPlan(type, kK, kColumns, bits, kNBitsBlock, zeros, &plan));
-    void* a = arena_.Take(kRows * kK * element);
+        MakeMatMulNBitsPlan(type, k, kColumns, bits, kNBitsBlock, zeros, &plan));
+    void* a = arena_.Take(kRows * k * element);
     void* b = arena_.Take(kColumns * plan.blocks() * kNBitsBlock * bits / 8);
     void* scales = arena_.Take(kColumns * plan.blocks() * element);
     void* zero_points = zeros == ZeroPoints::kDefault
@@ -199,10 +204,10 @@ class Run {
     void* expected = arena_.Take(kRows * kColumns * element);
     void* y = arena_.Take(kRows * kColumns * element);
     BATCH_INVARIANT_RETURN_IF_ERROR(CheckRoom(y));
-    const CancellingMatrix left{type, a, kRows, kK, kK, 1, kNBitsPeriod, false, 16.0f, 3};
+    const CancellingMatrix left{type, a, kRows, k, k, 1, period, false, 16.0f, 3};
     BATCH_INVARIANT_RETURN_IF_ERROR(Fill(left, stream_));
-    BATCH_INVARIANT_RETURN_IF_ERROR(FillNBits(plan, kNBitsPeriod, bits == 8 ? 0.0625f : 1.0f, 4, b,
-                                              scales, zero_points, stream_));
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        FillNBits(plan, period, bits == 8 ? 0.0625f : 1.0f, 4, b, scales, zero_points, stream_));
     BATCH_INVARIANT_RETURN_IF_ERROR(PackMatMulNBits(plan, b, scales, zero_points, packed, stream_));
 
     const NBitsKernel* reference = nullptr;
@@ -210,8 +215,8 @@ class Run {
       const auto args_of = [&](std::int64_t first, std::int64_t rows, void* to) {
         MatMulNBitsArgs args;
         args.m = rows;
-        args.a = At(a, first * kK, element);
-        args.a_row_stride = kK;
+        args.a = At(a, first * k, element);
+        args.a_row_stride = k;
         args.packed = packed;
         args.y = to;
         args.y_row_stride = kColumns;
