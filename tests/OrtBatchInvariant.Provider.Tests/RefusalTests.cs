@@ -9,7 +9,6 @@ namespace OrtBatchInvariant.Provider.Tests;
 public sealed class RefusalTests(ITestOutputHelper output)
 {
     private static readonly OpCase s_bits = MatMulNBitsTests.Case(64, 16, 4, 0, MatMulNBitsTests.Zeros.None, false, 32);
-    private static readonly Result[] s_half = [new("y", -1, TensorElementType.Float16)];
     private static readonly OpCase s_decode = GroupQueryAttentionTests.Case(1, 8);
 
     /// <summary>The case, the reason, and whether a stock CPU kernel serves it.</summary>
@@ -82,8 +81,6 @@ public sealed class RefusalTests(ITestOutputHelper output)
         ["ReduceMax over axes that are no neighbours"] = (ReduceTests.Case("ReduceMax", true, [0, 2]), "only a reduction over the last axes is served", true),
         ["ReduceSum over computed axes"] = (
             new("ReduceSum", "reduce.f32.v1", Rows("x", [1, 8]), Given("axes", Tensor.Of([1], 1L))), "axes that are computed are not served", true),
-        ["MatMul, float16"] = (
-            MatMulTests.MatMul(Zeros("a", TensorElementType.Float16, 1, 8), Zeros("b", TensorElementType.Float16, 8, 3)) with { Outputs = s_half }, "float16", true),
         ["MatMul, float64"] = (
             MatMulTests.MatMul(Zeros("a", TensorElementType.Double, 1, 8), Zeros("b", TensorElementType.Double, 8, 3)) with
             {
@@ -91,8 +88,6 @@ public sealed class RefusalTests(ITestOutputHelper output)
             },
             "float64",
             true),
-        ["SimplifiedLayerNormalization, float16"] = (
-            NormTests.Norm("SimplifiedLayerNormalization", 1, Zeros("x", TensorElementType.Float16, 1, 8), Zeros("scale", TensorElementType.Float16, 8), null) with { Outputs = s_half }, "float16", true),
     };
 
     /// <summary>The case, inputs that do not fit each other, and what the message says.</summary>

@@ -37,6 +37,12 @@ internal sealed record Tensor(TensorElementType Type, long[] Shape, byte[] Bytes
     internal ReadOnlySpan<T> As<T>()
         where T : unmanaged => MemoryMarshal.Cast<byte, T>(Bytes);
 
+    /// <summary>Floats as halves, to nearest even; any other tensor as it is.</summary>
+    internal Tensor ToHalf() => Type != TensorElementType.Float ? this : Of(Shape, [.. As<float>().ToArray().Select(value => (Half)value)]);
+
+    /// <summary>Halves as floats; any other tensor as it is.</summary>
+    internal Tensor ToFloat() => Type != TensorElementType.Float16 ? this : Of(Shape, [.. As<Half>().ToArray().Select(value => (float)value)]);
+
     internal Tensor Reshape(params long[] shape) => this with { Shape = shape };
 
     /// <summary>Elements [start, start + count) along <paramref name="axis"/>.</summary>
@@ -483,8 +489,8 @@ internal static class Checks
         for (int i = 0; i < Math.Min(expected.Length, op.StockOutputs); i++)
         {
             Assert.Equal(expected[i].Shape, actual[i].Shape);
-            ReadOnlySpan<float> left = expected[i].As<float>();
-            ReadOnlySpan<float> right = actual[i].As<float>();
+            ReadOnlySpan<float> left = expected[i].ToFloat().As<float>();
+            ReadOnlySpan<float> right = actual[i].ToFloat().As<float>();
             double largest = 0;
             double difference = 0;
             for (int j = 0; j < left.Length; j++)
@@ -546,6 +552,15 @@ internal static class Checks
     internal static Tensor InBatch(Operand operand, Tensor row, Random random, int rows, int position, bool hostile)
     {
         Tensor batch = operand.Make(random, rows);
+        if (hostile && batch.Type == TensorElementType.Float16 && batch.Elements > 0)
+        {
+            Span<Half> values = MemoryMarshal.Cast<byte, Half>(batch.Bytes.AsSpan());
+            for (int i = 0; i < 1 + (values.Length / 5); i++)
+            {
+                values[random.Next(values.Length)] = (i % 3) switch { 0 => Half.NaN, 1 => Half.PositiveInfinity, _ => Half.NegativeInfinity };
+            }
+        }
+
         if (hostile && batch.Type == TensorElementType.Float && batch.Elements > 0)
         {
             Span<float> values = MemoryMarshal.Cast<byte, float>(batch.Bytes.AsSpan());

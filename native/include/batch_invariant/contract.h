@@ -6,6 +6,9 @@
 //
 // A result that is NaN is written as the quiet NaN 0x7fc00000 by the products, whatever produced it.
 //
+// fp16 tensors on the CPU: operands are widened to fp32, which is exact, the contract is kept in
+// fp32, and every output is rounded once, to nearest even; a NaN is written as 0x7e00.
+//
 // CPU (identical on scalar, AVX2, AVX-512 and NEON):
 //   gemm.f32        acc = +0; for k ascending: acc = fma(a[k], b[k], acc). Then, for Gemm,
 //                   y = acc when alpha is 1 and there is no C; otherwise y = fma(beta, c, alpha*acc),

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ort/ops/custom_form.h"
+#include "ort/ops/half.h"
 
 namespace batch_invariant::ort {
 namespace {
@@ -43,7 +44,7 @@ OrtStatusPtr ORT_API_CALL CreateKernel(const OrtCustomOp* self, const OrtApi*,
                              &kernel->instruction_set));
     BATCH_INVARIANT_RETURN_IF_ERROR(op.create(node, &kernel->kernel));
     for (size_t i = 0; i < op.inputs.size(); ++i) {
-      const Tensor constant = node.ConstantInput(i);
+      const Tensor constant = Widened(node.ConstantInput(i));
       bool packed = false;
       if (constant.present) {
         BATCH_INVARIANT_RETURN_IF_ERROR(kernel->kernel->Prepack(i, constant, &packed));
@@ -55,10 +56,11 @@ OrtStatusPtr ORT_API_CALL CreateKernel(const OrtCustomOp* self, const OrtApi*,
 }
 
 OrtStatusPtr ORT_API_CALL Compute(void* self, OrtKernelContext* context) {
-  return Guarded([&] {
+  return Guarded([&]() -> Status {
     auto* kernel = static_cast<CustomKernel*>(self);
     OpContext op_context(context, kernel->instruction_set);
-    return kernel->kernel->Compute(op_context);
+    BATCH_INVARIANT_RETURN_IF_ERROR(kernel->kernel->Compute(op_context));
+    return op_context.Finish();
   });
 }
 

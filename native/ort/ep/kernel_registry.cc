@@ -7,6 +7,7 @@
 #include "ort/ep/coverage.h"
 #include "ort/ep/ep.h"
 #include "ort/ops/element_types.h"
+#include "ort/ops/half.h"
 
 namespace batch_invariant::ort {
 namespace {
@@ -19,10 +20,11 @@ struct EpKernel : OrtKernelImpl {
 };
 
 OrtStatus* ORT_API_CALL Compute(OrtKernelImpl* self, OrtKernelContext* context) noexcept {
-  return Guarded([&] {
+  return Guarded([&]() -> Status {
     auto* kernel = static_cast<EpKernel*>(self);
     OpContext op_context(context, kernel->instruction_set, kernel->device);
-    return kernel->kernel->Compute(op_context);
+    BATCH_INVARIANT_RETURN_IF_ERROR(kernel->kernel->Compute(op_context));
+    return op_context.Finish();
   });
 }
 
@@ -35,8 +37,9 @@ OrtStatus* ORT_API_CALL PrePackWeight(OrtKernelImpl* self, const OrtValue* value
   return Guarded([&]() -> Status {
     Tensor tensor;
     BATCH_INVARIANT_RETURN_IF_ERROR(ViewTensor(value, &tensor));
-    return static_cast<EpKernel*>(self)->kernel->Prepack(static_cast<size_t>(input), tensor,
-                                                         is_packed);
+    auto* kernel = static_cast<EpKernel*>(self);
+    if (kernel->device == nullptr) tensor = Widened(tensor);
+    return kernel->kernel->Prepack(static_cast<size_t>(input), tensor, is_packed);
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include "batch_invariant/contract.h"
 #include "batch_invariant/cpu/matmul.h"
+#include "ort/ops/half.h"
 #include "ort/ops/matmul_shapes.h"
 #include "ort/ops/op_table.h"
 #include "ort/ops/weights.h"
@@ -92,7 +93,7 @@ void AppendGemm(std::vector<OpDefinition>& ops) {
                  .name = "Gemm",
                  .since_first = 7,
                  .since_last = 13,
-                 .constraints = {{"T", {kFloat}}},
+                 .constraints = {{"T", kCpuFloats}},
                  .inputs = {{"T"}, {"T"}, {"T", true}},
                  .outputs = {{"T"}},
                  .accept = &AcceptAll,

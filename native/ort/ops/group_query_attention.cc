@@ -3,6 +3,7 @@
 #include "batch_invariant/contract.h"
 #include "batch_invariant/cpu/attention.h"
 #include "ort/ops/group_query_attention_inputs.h"
+#include "ort/ops/half.h"
 #include "ort/ops/op_table.h"
 
 namespace batch_invariant::ort {
@@ -83,8 +84,8 @@ void AppendGroupQueryAttention(std::vector<OpDefinition>& ops) {
                  .name = "GroupQueryAttention",
                  .since_first = 1,
                  .since_last = 1,
-                 .constraints = {{"T", {kFloat}},
-                                 {"T_CACHE", {kFloat}},
+                 .constraints = {{"T", kCpuFloats},
+                                 {"T_CACHE", kCpuFloats},
                                  {"T_KV_SCALE", {kFloat}},
                                  {"M", {kInt32}}},
                  .inputs = GroupQueryAttentionArguments(),

@@ -154,7 +154,7 @@ Status AcceptGroupQueryAttention(const NodeInfo& node) {
   return Status::Ok();
 }
 
-Status ReadGroupQueryAttentionInputs(const OpContext& context,
+Status ReadGroupQueryAttentionInputs(OpContext& context,
                                      const GroupQueryAttentionAttributes& attributes,
                                      GroupQueryAttentionInputs* inputs) {
   for (size_t i = 0; i < inputs->in.size(); ++i) {

@@ -67,7 +67,7 @@ struct GroupQueryAttentionInputs {
   }
 };
 
-Status ReadGroupQueryAttentionInputs(const OpContext& context,
+Status ReadGroupQueryAttentionInputs(OpContext& context,
                                      const GroupQueryAttentionAttributes& attributes,
                                      GroupQueryAttentionInputs* inputs);
 

@@ -2,6 +2,7 @@
 #include "batch_invariant/cpu/matmul.h"
 
 #include "batch_invariant/contract.h"
+#include "ort/ops/half.h"
 #include "ort/ops/matmul_shapes.h"
 #include "ort/ops/op_table.h"
 #include "ort/ops/weights.h"
@@ -94,7 +95,7 @@ void AppendMatMul(std::vector<OpDefinition>& ops) {
                  .name = "MatMul",
                  .since_first = 1,
                  .since_last = 13,
-                 .constraints = {{"T", {kFloat}}},
+                 .constraints = {{"T", kCpuFloats}},
                  .inputs = {{"T"}, {"T"}},
                  .outputs = {{"T"}},
                  .accept = &AcceptAll,
@@ -104,7 +105,7 @@ void AppendMatMul(std::vector<OpDefinition>& ops) {
                  .name = "FusedMatMul",
                  .since_first = 1,
                  .since_last = 1,
-                 .constraints = {{"T", {kFloat}}},
+                 .constraints = {{"T", kCpuFloats}},
                  .inputs = {{"T"}, {"T"}},
                  .outputs = {{"T"}},
                  .accept = &AcceptFusedMatMul,

@@ -2,6 +2,7 @@
 #include "batch_invariant/cpu/matmul_nbits.h"
 
 #include "batch_invariant/contract.h"
+#include "ort/ops/half.h"
 #include "ort/ops/matmul_nbits_weights.h"
 #include "ort/ops/op_table.h"
 #include "ort/ops/weights.h"
@@ -29,8 +30,8 @@ class MatMulNBitsKernel final : public OpKernel {
  public:
   MatMulNBitsKernel(const NodeInfo& node, const cpu::MatMulNBitsPlan& plan) : plan_(plan) {
     has_zero_points_ = node.HasInput(kNBitsZeroPoints);
-    scales_ = node.ConstantInput(kNBitsScales);
-    zero_points_ = node.ConstantInput(kNBitsZeroPoints);
+    scales_ = Widened(node.ConstantInput(kNBitsScales));
+    zero_points_ = Widened(node.ConstantInput(kNBitsZeroPoints));
     group_index_ = node.ConstantInput(kNBitsGroupIndex);
   }
 
@@ -133,9 +134,9 @@ void AppendMatMulNBits(std::vector<OpDefinition>& ops) {
                  .name = "MatMulNBits",
                  .since_first = 1,
                  .since_last = 1,
-                 .constraints = {{"T1", {kFloat}},
+                 .constraints = {{"T1", kCpuFloats},
                                  {"T2", {kUint8}},
-                                 {"T3", {kUint8, kFloat}},
+                                 {"T3", {kUint8, kFloat, kFloat16}},
                                  {"T4", {kInt32}}},
                  .inputs = {{"T1"}, {"T2"}, {"T1"}, {"T3", true}, {"T4", true}, {"T1", true}},
                  .outputs = {{"T1"}},

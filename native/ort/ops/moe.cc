@@ -6,6 +6,7 @@
 
 #include "batch_invariant/contract.h"
 #include "batch_invariant/cpu/matmul.h"
+#include "ort/ops/half.h"
 #include "ort/ops/op_table.h"
 #include "ort/ops/quantized_experts.h"
 #include "ort/ops/weights.h"
@@ -127,7 +128,7 @@ class MoeKernel final : public OpKernel {
       experts_[i].bits = node.Int("expert_weight_bits", 4);
       experts_[i].block_size = node.Int("block_size", 0);
       experts_[i].accuracy_level = node.Int("accuracy_level", 0);
-      experts_[i].scales = node.ConstantInput(inputs_[i].scales);
+      experts_[i].scales = Widened(node.ConstantInput(inputs_[i].scales));
       experts_[i].zero_points = node.ConstantInput(inputs_[i].zero_points);
       has_zero_points_[i] = node.HasInput(inputs_[i].zero_points);
     }
@@ -324,7 +325,7 @@ void AppendMoe(std::vector<OpDefinition>& ops) {
                  .name = "MoE",
                  .since_first = 1,
                  .since_last = 1,
-                 .constraints = {{"T", {kFloat}}},
+                 .constraints = {{"T", kCpuFloats}},
                  .inputs = {{"T"},
                             {"T"},
                             {"T"},
@@ -341,7 +342,7 @@ void AppendMoe(std::vector<OpDefinition>& ops) {
                  .name = "QMoE",
                  .since_first = 1,
                  .since_last = 1,
-                 .constraints = {{"T", {kFloat}}, {"T1", {kUint8}}, {"T2", {kFloat}}},
+                 .constraints = {{"T", kCpuFloats}, {"T1", {kUint8}}, {"T2", kCpuFloats}},
                  .inputs = {{"T"},
                             {"T"},
                             {"T1"},

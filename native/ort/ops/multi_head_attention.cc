@@ -4,6 +4,7 @@
 
 #include "batch_invariant/contract.h"
 #include "ort/ops/attention_inputs.h"
+#include "ort/ops/half.h"
 #include "ort/ops/op_table.h"
 
 namespace batch_invariant::ort {
@@ -206,7 +207,7 @@ void AppendMultiHeadAttention(std::vector<OpDefinition>& ops) {
                  .name = kName,
                  .since_first = 1,
                  .since_last = 1,
-                 .constraints = {{"T", {kFloat}}, {"QK", {kFloat}}, {"M", {kInt32}}},
+                 .constraints = {{"T", kCpuFloats}, {"QK", kCpuFloats}, {"M", {kInt32}}},
                  .inputs = {{"T"},
                             {"T", true},
                             {"T", true},

@@ -4,6 +4,7 @@
 #define BATCH_INVARIANT_ORT_OPS_NODE_INFO_H_
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,12 +15,14 @@ namespace batch_invariant::ort {
 
 using ElementType = ONNXTensorElementDataType;
 
-// A view of a tensor's memory. `data` is null for an omitted optional input or output.
+// A view of a tensor's memory. `data` is null for an omitted optional input or output. `owner` keeps
+// memory that was made for the view.
 struct Tensor {
   void* data = nullptr;
   ElementType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
   std::span<const int64_t> shape;
   bool present = false;
+  std::shared_ptr<void> owner = nullptr;
 
   template <typename T>
   T* Data() const {

@@ -2,6 +2,7 @@
 #include "batch_invariant/cpu/norm.h"
 
 #include "batch_invariant/contract.h"
+#include "ort/ops/half.h"
 #include "ort/ops/norm_kernel.h"
 
 namespace batch_invariant::ort {
@@ -9,7 +10,7 @@ namespace {
 
 struct Cpu {
   using Args = cpu::NormArgs;
-  static std::vector<ElementType> Types() { return {kFloat}; }
+  static std::vector<ElementType> Types() { return kCpuFloats; }
   static const char* Contract(const NodeInfo&) { return contract::kNormF32; }
   static Status Run(OpContext& context, ElementType, const std::string&, Statistic statistic,
                     const Args& args) {

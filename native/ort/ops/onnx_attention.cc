@@ -5,6 +5,7 @@
 #include "batch_invariant/contract.h"
 #include "batch_invariant/cpu/attention.h"
 #include "ort/ops/element_types.h"
+#include "ort/ops/half.h"
 #include "ort/ops/op_table.h"
 
 namespace batch_invariant::ort {
@@ -235,7 +236,7 @@ void AppendOnnxAttention(std::vector<OpDefinition>& ops) {
                   .name = "Attention",
                   .since_first = 23,
                   .since_last = 23,
-                  .constraints = {{"T1", {kFloat}}, {"T2", {kFloat}}, {"U", {kFloat, kBool}}},
+                  .constraints = {{"T1", kCpuFloats}, {"T2", kCpuFloats}, {"U", {kFloat, kFloat16, kBool}}},
                   .inputs = {{"T1"}, {"T1"}, {"T2"}, {"U", true}, {"T1", true}, {"T2", true}},
                   .outputs = {{"T1"}, {"T1", true}, {"T2", true}, {"T1", true}},
                   .accept = &Accept,

@@ -4,6 +4,9 @@
 #include <cstdlib>
 #include <thread>
 
+#include "batch_invariant/cpu/elementwise.h"
+#include "ort/ops/half.h"
+
 namespace batch_invariant::ort {
 namespace {
 
@@ -61,14 +64,31 @@ OpContext::~OpContext() {
   if (allocator_ != nullptr) Ort::GetApi().ReleaseAllocator(allocator_);
 }
 
-Status OpContext::Input(size_t index, Tensor* tensor) const {
+Status OpContext::Allocate(const Tensor& tensor, Half* half) {
+  *half = {tensor.data, nullptr, tensor.Elements()};
+  half->wide = static_cast<float*>(Allocate(sizeof(float) * static_cast<size_t>(half->elements)));
+  if (half->wide != nullptr) return Status::Ok();
+  return Status::OutOfMemory("no memory for a float16 tensor of shape " + ShapeText(tensor.shape) +
+                             " as float32");
+}
+
+Status OpContext::Input(size_t index, Tensor* tensor) {
   *tensor = {};
   if (index >= input_count_) return Status::Ok();
   const OrtValue* value = nullptr;
   BATCH_INVARIANT_RETURN_IF_ERROR(
       FromOrtStatus(Ort::GetApi().KernelContext_GetInput(context_, index, &value)));
   BATCH_INVARIANT_RETURN_IF_ERROR(ViewTensor(value, tensor));
-  return CheckMemory(*tensor);
+  BATCH_INVARIANT_RETURN_IF_ERROR(CheckMemory(*tensor));
+  if (device_ != nullptr || !tensor->present || tensor->type != kFloat16) return Status::Ok();
+  Half half;
+  BATCH_INVARIANT_RETURN_IF_ERROR(Allocate(*tensor, &half));
+  BATCH_INVARIANT_RETURN_IF_ERROR(
+      cpu::WidenF16(Cpu(), half.elements, tensor->Data<const uint16_t>(), half.wide));
+  half_inputs_.push_back(half);
+  tensor->data = half.wide;
+  tensor->type = kFloat;
+  return Status::Ok();
 }
 
 Status OpContext::Output(size_t index, std::span<const int64_t> shape, Tensor* tensor) {
@@ -77,7 +97,26 @@ Status OpContext::Output(size_t index, std::span<const int64_t> shape, Tensor* t
   BATCH_INVARIANT_RETURN_IF_ERROR(FromOrtStatus(
       Ort::GetApi().KernelContext_GetOutput(context_, index, shape.data(), shape.size(), &value)));
   BATCH_INVARIANT_RETURN_IF_ERROR(ViewTensor(value, tensor));
-  return CheckMemory(*tensor);
+  BATCH_INVARIANT_RETURN_IF_ERROR(CheckMemory(*tensor));
+  if (device_ != nullptr || !tensor->present || tensor->type != kFloat16) return Status::Ok();
+  Half half = {tensor->data, nullptr, tensor->Elements()};
+  // A buffer that past and present share stays one buffer.
+  for (const Half& input : half_inputs_) {
+    if (input.narrow == half.narrow && input.elements == half.elements) half.wide = input.wide;
+  }
+  if (half.wide == nullptr) BATCH_INVARIANT_RETURN_IF_ERROR(Allocate(*tensor, &half));
+  half_outputs_.push_back(half);
+  tensor->data = half.wide;
+  tensor->type = kFloat;
+  return Status::Ok();
+}
+
+Status OpContext::Finish() {
+  for (const Half& half : half_outputs_) {
+    BATCH_INVARIANT_RETURN_IF_ERROR(cpu::RoundToF16(Cpu(), half.elements, half.wide,
+                                                    static_cast<uint16_t*>(half.narrow)));
+  }
+  return Status::Ok();
 }
 
 void* OpContext::Allocate(size_t bytes) {

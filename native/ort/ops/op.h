@@ -48,8 +48,10 @@ class OpContext {
   OpContext(const OpContext&) = delete;
   OpContext& operator=(const OpContext&) = delete;
 
+  // On the CPU fp16 tensors are seen as fp32: see half.h. Call Finish when the kernel is done.
+  //
   // An omitted optional input gives a tensor that is not present.
-  Status Input(size_t index, Tensor* tensor) const;
+  Status Input(size_t index, Tensor* tensor);
 
   // Trailing inputs and outputs that the node leaves out are not counted.
   size_t InputCount() const { return input_count_; }
@@ -61,6 +63,9 @@ class OpContext {
     return Output(index, std::span<const int64_t>(shape.begin(), shape.size()), tensor);
   }
 
+  // Writes fp16 outputs.
+  Status Finish();
+
   // Threads of the session's intra-op pool, scratch from the session's CPU arena.
   cpu::Context Cpu();
 
@@ -70,7 +75,15 @@ class OpContext {
   Status Workspace(size_t bytes, void** memory);
 
  private:
+  // An fp16 tensor and its elements as fp32.
+  struct Half {
+    void* narrow;
+    float* wide;
+    int64_t elements;
+  };
+
   void* Allocate(size_t bytes);
+  Status Allocate(const Tensor& tensor, Half* half);
 
   OrtKernelContext* context_;
   cpu::InstructionSet instruction_set_;
@@ -80,6 +93,8 @@ class OpContext {
   size_t output_count_ = 0;
   OrtAllocator* allocator_ = nullptr;
   std::vector<void*> allocations_;
+  std::vector<Half> half_inputs_;
+  std::vector<Half> half_outputs_;
 };
 
 class OpKernel {
@@ -158,6 +173,7 @@ std::span<const OpDefinition> CudaOps();
 Status ChooseInstructionSet(const std::string& requested, cpu::InstructionSet* chosen);
 
 inline constexpr ElementType kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+inline constexpr ElementType kFloat16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
 inline constexpr ElementType kUint8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
 inline constexpr ElementType kInt32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
 inline constexpr ElementType kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;

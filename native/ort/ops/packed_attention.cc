@@ -6,6 +6,7 @@
 #include "batch_invariant/contract.h"
 #include "batch_invariant/cpu/matmul.h"
 #include "ort/ops/attention_inputs.h"
+#include "ort/ops/half.h"
 #include "ort/ops/op_table.h"
 #include "ort/ops/weights.h"
 
@@ -242,7 +243,7 @@ void AppendPackedAttention(std::vector<OpDefinition>& ops) {
                  .name = kName,
                  .since_first = 1,
                  .since_last = 1,
-                 .constraints = {{"T", {kFloat}}, {"M", {kInt32}}},
+                 .constraints = {{"T", kCpuFloats}, {"M", {kInt32}}},
                  .inputs = {{"T"},
                             {"T"},
                             {"T", true},

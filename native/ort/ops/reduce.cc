@@ -2,6 +2,7 @@
 #include "batch_invariant/cpu/reduce.h"
 
 #include "batch_invariant/contract.h"
+#include "ort/ops/half.h"
 #include "ort/ops/reduce_kernel.h"
 
 namespace batch_invariant::ort {
@@ -10,7 +11,7 @@ namespace {
 struct Cpu {
   using Op = cpu::ReduceOp;
   static constexpr bool kLastAxesOnly = true;
-  static std::vector<ElementType> Types() { return {kFloat}; }
+  static std::vector<ElementType> Types() { return kCpuFloats; }
   static const char* Contract(const NodeInfo&) { return contract::kReduceF32; }
   static Status Run(OpContext& context, Op op, int64_t outer, int64_t length, int64_t,
                     const Tensor& x, const Tensor& y) {

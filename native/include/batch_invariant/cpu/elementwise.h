@@ -71,6 +71,11 @@ struct SiluMulArgs {
 // kInvalidArgument: a negative size, a missing operand, a stride below width.
 Status SiluMulF32(const Context& context, const SiluMulArgs& args);
 
+// fp16 to fp32, exact, and back, to nearest even; a NaN becomes 0x7e00.
+// kInvalidArgument: a negative count or a missing operand.
+Status WidenF16(const Context& context, int64_t count, const uint16_t* x, float* y);
+Status RoundToF16(const Context& context, int64_t count, const float* x, uint16_t* y);
+
 }  // namespace batch_invariant::cpu
 
 #endif  // BATCH_INVARIANT_CPU_ELEMENTWISE_H_

@@ -55,6 +55,36 @@ Status UnaryF32(const Context& context, const UnaryArgs& args) {
   return Status::Ok();
 }
 
+namespace {
+
+// run(x + first, y + first, length) over pieces of `count` elements.
+template <typename X, typename Y>
+Status Convert(const Context& context, int64_t count, const X* x, Y* y,
+               void (*ElementwiseKernels::*member)(const X*, Y*, int64_t)) {
+  if (count < 0) return Status::InvalidArgument("conversion: the count must not be negative");
+  const ElementwiseKernels* kernels =
+      FindKernels(ElementwiseKernelTable(), context.instruction_set);
+  if (kernels == nullptr) return NoKernel();
+  if (count == 0) return Status::Ok();
+  if (x == nullptr || y == nullptr) return NoData();
+  const int64_t runs = (count + kRunElements - 1) / kRunElements;
+  ParallelRows(context.parallel, runs, kRunElements, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kRunElements;
+    (kernels->*member)(x + first, y + first, std::min(count, end * kRunElements) - first);
+  });
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status WidenF16(const Context& context, int64_t count, const uint16_t* x, float* y) {
+  return Convert(context, count, x, y, &ElementwiseKernels::widen_f16);
+}
+
+Status RoundToF16(const Context& context, int64_t count, const float* x, uint16_t* y) {
+  return Convert(context, count, x, y, &ElementwiseKernels::round_to_f16);
+}
+
 Status BinaryF32(const Context& context, const BinaryArgs& args) {
   const size_t rank = args.shape.size();
   if (args.a_strides.size() != rank || args.b_strides.size() != rank) {

@@ -100,8 +100,30 @@ static void SiluMulRun(const float* gate, const float* up, float* y, int64_t len
   });
 }
 
+static void WidenF16Run(const uint16_t* x, float* y, int64_t length) {
+  ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
+    if constexpr (whole.value) {
+      Store(y + i, LoadF16(x + i));
+    } else {
+      StorePartial(y + i, LoadF16Partial(x + i, count), count);
+    }
+  });
+}
+
+static void RoundToF16Run(const float* x, uint16_t* y, int64_t length) {
+  ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
+    const F32x16 value = Canonical(LoadRow(whole, x + i, count));
+    if constexpr (whole.value) {
+      StoreF16(y + i, value);
+    } else {
+      StoreF16Partial(y + i, value, count);
+    }
+  });
+}
+
 extern const ElementwiseKernels kElementwiseKernels;
-const ElementwiseKernels kElementwiseKernels = {kInstructionSet, UnaryRun, BinaryRun, SiluMulRun};
+const ElementwiseKernels kElementwiseKernels = {kInstructionSet, UnaryRun,    BinaryRun,
+                                                SiluMulRun,      WidenF16Run, RoundToF16Run};
 
 }  // namespace batch_invariant::cpu::BI_SIMD
 

@@ -15,6 +15,8 @@ struct ElementwiseKernels {
   void (*binary)(BinaryOp op, const float* a, bool a_is_run, const float* b, bool b_is_run,
                  float* y, int64_t length);
   void (*silu_mul)(const float* gate, const float* up, float* y, int64_t length);
+  void (*widen_f16)(const uint16_t* x, float* y, int64_t length);
+  void (*round_to_f16)(const float* x, uint16_t* y, int64_t length);
 };
 
 std::span<const ElementwiseKernels* const> ElementwiseKernelTable();

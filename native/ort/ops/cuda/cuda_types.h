@@ -9,7 +9,6 @@
 
 namespace batch_invariant::ort {
 
-inline constexpr ElementType kFloat16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
 inline constexpr ElementType kBFloat16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
 
 // The types that the CUDA kernels compute in.

@@ -131,6 +131,43 @@ TEST_P(ElementwiseTest, AddsABiasFirst) {
   }
 }
 
+// Every fp16 value there and back; between two neighbours the even one for the middle, and the
+// nearer one beside it.
+TEST_P(ElementwiseTest, ConvertsF16) {
+  const TestContext context(GetParam(), 3);
+  std::vector<uint16_t> halves;
+  for (int h = 0; h < 1 << 16; ++h) halves.push_back(static_cast<uint16_t>(h));
+  std::vector<float> wide = Poisoned(halves.size());
+  ASSERT_TRUE(WidenF16(context, static_cast<int64_t>(wide.size()), halves.data(), wide.data()).ok());
+  EXPECT_EQ(wide[0x3c01], 1.0f + 0x1p-10f);
+  EXPECT_EQ(wide[0x8001], -0x1p-24f);
+  std::vector<float> x;
+  std::vector<uint16_t> expected;
+  const auto add = [&](float value, int half) {
+    x.push_back(value);
+    expected.push_back(static_cast<uint16_t>(half));
+  };
+  for (int h = 0; h < 1 << 16; ++h) add(wide[h], std::isnan(wide[h]) ? 0x7e00 : h);
+  for (int sign : {0, 0x8000}) {
+    for (int h = sign; h < sign + 0x7bff; ++h) {
+      const float middle = 0.5f * (wide[h] + wide[h + 1]);  // exact
+      add(middle, h % 2 == 0 ? h : h + 1);
+      add(std::nextafterf(middle, wide[h]), h);
+      add(std::nextafterf(middle, wide[h + 1]), h + 1);
+    }
+    const float top = sign == 0 ? 65520.0f : -65520.0f;  // half way from the largest to 2^16
+    add(top, sign + 0x7c00);
+    add(std::nextafterf(top, 0.0f), sign + 0x7bff);
+  }
+  for (size_t skip : {0, 1, 7}) {  // short ends of every length
+    std::vector<uint16_t> actual(x.size() - skip, 0xffff);
+    ASSERT_TRUE(RoundToF16(context, static_cast<int64_t>(actual.size()), x.data() + skip,
+                           actual.data())
+                    .ok());
+    EXPECT_TRUE(SameBits(std::span(expected).subspan(skip), actual));
+  }
+}
+
 TEST_P(ElementwiseTest, BroadcastsLikeThePlainLoops) {
   Random random(3);
   struct Shapes {
