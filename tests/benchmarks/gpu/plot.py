@@ -8,6 +8,7 @@ import json
 import matplotlib
 
 matplotlib.use("svg")
+matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
 import matplotlib.pyplot as plt
 
 
@@ -36,7 +37,8 @@ def main():
         axis.plot([rows for rows, _ in points], [ratio for _, ratio in points], marker=".", linewidth=1)
         axis.set_xscale("log", base=2)
         axis.set_yscale("log", base=2)
-        axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.set_title(shape, fontsize=8)
         axis.tick_params(labelsize=7)
     peer = record["rows"][0]["peer"]
