@@ -4,7 +4,7 @@
 #   ./gpu-check.sh [option...]
 #     --results FOLDER  where results go (results)
 #     --quick           few values and small models
-#     --only WORDS      of: alone bad-input completions invariance tests sanitize bench (all of them, in this order)
+#     --only WORDS      of: alone bad-input completions invariance verify tests sanitize bench (all of them, in this order)
 #     --limit SECONDS   how long one program may take (240)
 #     --bench ARGUMENTS what else `ortbi-gpu bench` is given
 #   Where the archive holds no built library, it is built from the sources with the machine's own nvcc and CMake, for its own GPU.
@@ -15,7 +15,7 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
 results=results; quick=(); limit=240; bench=()
-only=(alone bad-input completions invariance tests sanitize bench)
+only=(alone bad-input completions invariance verify tests sanitize bench)
 while [ $# -gt 0 ]; do
   case $1 in
     --results) results=$2; shift ;;
@@ -107,6 +107,9 @@ if wanted invariance; then
   check invariance "$program" invariance
   [ ${#stock[@]} -eq 0 ] || check invariance-stock "$peer" invariance --stock --only "demo fp16" --max-rows 16
   check invariance-families "$program" invariance --families --max-rows 16
+fi
+if wanted verify; then
+  if [ ${#stock[@]} -eq 0 ]; then check verify "$program" verify --report "$results/verify"; else check verify "$peer" verify --stock --report "$results/verify"; fi
 fi
 if { wanted tests || wanted sanitize; } && ! ls library/cuda_*_test >/dev/null 2>&1; then
   failed=$((failed + 1)); echo "FAILED tests: the archive holds no GPU test programs"

@@ -6,6 +6,8 @@ source "$(dirname "$0")/lib.sh"
 help_asked "$@"
 
 packages=(cmake g++ ninja-build libgtest-dev libgmock-dev)
+# A browser looks at the page that `ortbi verify --html` writes; any Chromium will do.
+command -v chromium >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
 case ${1:-} in '') ;; --neon) packages+=(g++-aarch64-linux-gnu qemu-user-static) ;; *) die "unknown argument '$1', see --help" ;; esac
 # npm is only there to fetch GenAI; any npm will do, not just Debian's.
 command -v npm >/dev/null || packages+=(npm)

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Microsoft.ML.OnnxRuntime;
 using OrtBatchInvariant.Verification.Device;
 using OrtBatchInvariant.Verification.Hosting;
 
@@ -61,6 +62,12 @@ public sealed class InvarianceAudit : IDisposable
             catch (OperationCanceledException)
             {
                 isComplete = false;
+            }
+            catch (Exception exception) when (exception is OnnxRuntimeException or VerificationException)
+            {
+                // What was measured stands, whatever the provider makes of single nodes.
+                blame = new BlameResult(
+                    worst.Name, worst.Failing!.Description, null, [], [], false, 0, $"Nodes could not be examined: {DecoderModel.OneLine(exception)}");
             }
         }
 
@@ -130,7 +137,7 @@ public sealed class InvarianceAudit : IDisposable
             catch (VerificationException exception) when (_models.Options.Kernels == KernelSet.Stock)
             {
                 // Stock kernels refuse some of this: GroupQueryAttention takes several tokens after a past in batches of one row only.
-                counter.Refused(exception.Message);
+                counter.Refused(exception.Message.Replace(_models.Base.Folder.DecoderFile, _models.Base.Folder.Name, StringComparison.Ordinal));
             }
         }
     }

@@ -31,13 +31,15 @@ internal sealed class SharedCache : DecoderCache
 {
     private readonly DecoderShape _shape;
     private readonly KvStorage? _owned;
+    private readonly bool _isWhole;
     private readonly IReadOnlyList<OrtValue> _values;
 
     public SharedCache(DecoderModel model, KvStorage storage, int first, int rows, bool owns)
     {
         _shape = model.Shape;
         _owned = owns ? storage : null;
-        _values = storage.View(first, rows);
+        _isWhole = first == 0 && rows == storage.Rows;
+        _values = _isWhole ? storage.Values : storage.View(first, rows);
     }
 
     public override void Bind(OrtIoBinding binding)
@@ -59,7 +61,7 @@ internal sealed class SharedCache : DecoderCache
 
     public override void Dispose()
     {
-        foreach (OrtValue value in _values)
+        foreach (OrtValue value in _isWhole ? [] : _values)
         {
             value.Dispose();
         }

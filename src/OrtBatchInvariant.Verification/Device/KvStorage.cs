@@ -45,6 +45,9 @@ internal sealed class KvStorage : IDisposable
     /// <summary>Tokens that the buffer of a row holds.</summary>
     public int Capacity { get; }
 
+    /// <summary>The buffers of all rows, in the order of the shape's cache.</summary>
+    public IReadOnlyList<OrtValue> Values => _values;
+
     /// <summary>The buffers of a range of rows, in the order of the shape's cache. The caller disposes them.</summary>
     public IReadOnlyList<OrtValue> View(int first, int rows) => [.. _model.Shape.Cache.Select((cache, i) => View(cache, _values[i], first, rows))];
 

@@ -1,0 +1,150 @@
+using System.Buffers.Binary;
+using System.Text.Json;
+using System.Xml.Linq;
+using OrtBatchInvariant.Cli.Tests.Support;
+using OrtBatchInvariant.Tests.Support;
+using OrtBatchInvariant.Verification.Audit;
+using OrtBatchInvariant.Verification.Audit.Reports;
+using Xunit.Abstractions;
+
+namespace OrtBatchInvariant.Cli.Tests;
+
+/// <summary>
+/// The reports of a stock and of a batch-invariant run, as they were looked at and approved: <c>approved/*.json</c> came from
+/// `ortbi verify`, and what is made from it must stay what lies beside it. If ORTBI_APPROVE names a folder, the tests write there what is made
+/// now, to be looked at.
+/// </summary>
+public sealed class VerifyReportTests(ITestOutputHelper output) : IDisposable
+{
+    private readonly TemporaryFolder _temporary = new();
+
+    [Theory]
+    [InlineData("stock")]
+    [InlineData("batch-invariant")]
+    public void ReportsAreAsApproved(string name)
+    {
+        VerificationReport report = Read(name);
+        AssertApproved($"{name}.html", HtmlReport.Write(report));
+        AssertApproved($"{name}.xml", JUnitReport.Write(report));
+        Assert.Equal(File.ReadAllText(Approved($"{name}.json")), report.ToJson());
+    }
+
+    [Fact]
+    public void ApprovedRunsShowWhatTheyAreFor()
+    {
+        VerificationReport stock = Read("stock");
+        Assert.False(stock.IsInvariant);
+        Assert.Contains(stock.Audits[0].Blame!.Introducing, node => node.Op == "GroupQueryAttention");
+        Assert.Contains(stock.Audits[0].Blame!.Introducing, node => node.Op == "MatMulNBits");
+        VerificationReport ours = Read("batch-invariant");
+        Assert.True(ours.IsInvariant);
+        Assert.Null(ours.Audits[0].Blame);
+        Assert.Equal(stock.Audits[0].Axes.Select(axis => axis.Id), ours.Audits[0].Axes.Select(axis => axis.Id));
+    }
+
+    [Fact]
+    public void JUnitCountsWhatFailed()
+    {
+        VerificationReport report = Read("stock");
+        XElement suite = XDocument.Parse(JUnitReport.Write(report)).Root!.Elements("testsuite").First();
+        AuditAxisResult[] axes = [.. report.Audits[0].Axes];
+        Assert.Equal((axes.Length, axes.Count(axis => axis.Varies), axes.Count(axis => axis.ElementsCompared == 0)),
+            ((int)suite.Attribute("tests")!, (int)suite.Attribute("failures")!, (int)suite.Attribute("skipped")!));
+        Assert.Contains(suite.Descendants("failure"), failure => failure.Value.Contains("GroupQueryAttention", StringComparison.Ordinal));
+
+        XDocument stopped = XDocument.Parse(JUnitReport.Write(report with { IsComplete = false }));
+        Assert.Single(stopped.Descendants("error"));
+    }
+
+    [Fact]
+    public void PageNeedsNothingElse()
+    {
+        string html = HtmlReport.Write(Read("stock"));
+        Assert.All(["<script", "<link", "<img", "@import", "url(", "http:", "https:"], part => Assert.DoesNotContain(part, html, StringComparison.OrdinalIgnoreCase));
+        Assert.Contains("id=\"partial\"", HtmlReport.Write(Read("stock") with { IsComplete = false }), StringComparison.Ordinal);
+        Assert.DoesNotContain("id=\"partial\"", html, StringComparison.Ordinal);
+    }
+
+    /// <summary>What a browser makes of the page: the numbers are there, nothing sticks out of a phone's screen, and every chart has bars.</summary>
+    [Theory]
+    [InlineData("stock", 390)]
+    [InlineData("stock", 1200)]
+    [InlineData("batch-invariant", 390)]
+    public async Task BrowserShowsIt(string name, int width)
+    {
+        if (!Browser.IsThere)
+        {
+            return;
+        }
+
+        VerificationReport report = Read(name);
+        string html = HtmlReport.Write(report);
+        JsonElement seen = await Browser.Evaluate(html, width, """
+            ({
+              width: page.documentElement.scrollWidth,
+              verdict: page.getElementById('verdict').textContent,
+              first: page.getElementById('first-node')?.textContent ?? '',
+              axes: [...page.querySelectorAll('table.axes tr[data-axis]')].map(row => ({
+                axis: row.dataset.axis,
+                different: row.querySelector('[data-is=different]')?.textContent ?? '',
+                compared: row.querySelector('[data-is=compared]')?.textContent ?? '',
+              })),
+              completions: [...page.querySelectorAll('#completions tr[data-decoding]')].map(row => row.querySelector('[data-is=logits]').textContent),
+              charts: [...page.querySelectorAll('figure svg')].map(svg => ({
+                id: svg.id, width: svg.getBoundingClientRect().width, height: svg.getBoundingClientRect().height,
+                bars: [...svg.querySelectorAll('rect:not(.key)')].filter(bar => bar.getBoundingClientRect().height > 0).length,
+                text: Math.min(...[...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect().height)),
+              })),
+            })
+            """);
+        output.WriteLine(seen.ToString());
+
+        Assert.Equal(width, seen.GetProperty("width").GetInt32());
+        Assert.Equal(report.IsInvariant ? "invariant" : "varies", seen.GetProperty("verdict").GetString());
+        JsonElement[] axes = [.. seen.GetProperty("axes").EnumerateArray()];
+        Assert.Equal(report.Audits[0].Axes.Select(axis => axis.Id), axes.Select(axis => axis.GetProperty("axis").GetString()));
+        Assert.All(report.Audits[0].Axes.Zip(axes).Where(pair => pair.First.ElementsCompared > 0), pair =>
+        {
+            Assert.Equal(pair.First.ElementsDifferent, Number(pair.Second.GetProperty("different")));
+            Assert.Equal(pair.First.ElementsCompared, Number(pair.Second.GetProperty("compared")));
+        });
+        Assert.Equal(
+            report.Completions.SelectMany(result => result.Decodings).Select(decoding => (long)decoding.DistinctLogits),
+            seen.GetProperty("completions").EnumerateArray().Select(Number));
+        Assert.Contains(report.Audits[0].Blame?.First?.Name ?? "", seen.GetProperty("first").GetString()!, StringComparison.Ordinal);
+        JsonElement[] charts = [.. seen.GetProperty("charts").EnumerateArray()];
+        Assert.True(charts.Length >= (report.IsInvariant ? 3 : 4));
+        Assert.All(charts, chart =>
+        {
+            Assert.InRange(chart.GetProperty("width").GetDouble(), 300, width);
+            Assert.True(chart.GetProperty("height").GetDouble() > 150 && chart.GetProperty("text").GetDouble() >= 9, chart.ToString());
+            bool hasNothingToShow = chart.GetProperty("id").GetString()!.StartsWith("flips", StringComparison.Ordinal)
+                && report.Audits[0].Axes.All(axis => axis.ArgmaxFlips == 0);
+            Assert.Equal(hasNothingToShow, chart.GetProperty("bars").GetInt32() == 0);
+        });
+
+        string png = Path.Combine(_temporary.Path, "page.png");
+        await Browser.Screenshot(html, width, 2000, png);
+        byte[] bytes = await File.ReadAllBytesAsync(png);
+        Assert.Equal(2000, BinaryPrimitives.ReadInt32BigEndian(bytes.AsSpan(20)));
+        Assert.True(bytes.Length > 40_000, $"a screenshot of {bytes.Length} bytes is nearly blank");
+    }
+
+    public void Dispose() => _temporary.Dispose();
+
+    private static long Number(JsonElement text) => long.Parse(text.GetString()!.Replace(",", "", StringComparison.Ordinal), System.Globalization.CultureInfo.InvariantCulture);
+
+    private static VerificationReport Read(string name) => VerificationReport.Parse(File.ReadAllText(Approved($"{name}.json")));
+
+    private static void AssertApproved(string name, string text)
+    {
+        if (Environment.GetEnvironmentVariable("ORTBI_APPROVE") is { Length: > 0 } folder)
+        {
+            File.WriteAllText(Path.Combine(folder, name), text);
+        }
+
+        Assert.Equal(File.ReadAllText(Approved(name)), text);
+    }
+
+    private static string Approved(string name) => Path.Combine(AppContext.BaseDirectory, "approved", name);
+}

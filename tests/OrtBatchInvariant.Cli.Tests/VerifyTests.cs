@@ -1,0 +1,151 @@
+using System.Diagnostics;
+using System.Text.Json;
+using OrtBatchInvariant.Cli.Tests.Support;
+using OrtBatchInvariant.Tests.Support;
+using OrtBatchInvariant.Verification.Audit.Reports;
+using Xunit.Abstractions;
+
+namespace OrtBatchInvariant.Cli.Tests;
+
+[Collection(nameof(Support.Models))]
+public sealed class VerifyTests(Support.Models models, ITestOutputHelper output) : IDisposable
+{
+    private static readonly string[] s_fewRows = ["--quick", "--max-rows", "3", "--tokens", "4"];
+
+    private readonly TemporaryFolder _temporary = new();
+
+    [Fact]
+    public async Task StockVariesAndIsNamedAndOursIsInvariant()
+    {
+        string json = File("report.json");
+        ToolResult result = await Run(["verify", models.Int4, "--provider", "cpu,batch-invariant", .. s_fewRows, "--json", json, "--junit", File("report.xml"), "--html", File("report.html")]);
+
+        Assert.Equal((ExitCode.Varies, ""), (result.ExitCode, result.Error));
+        Assert.All(["VARIES", "INVARIANT", "MatMul_Q4", "GroupQueryAttention"], part => Assert.Contains(part, result.Output, StringComparison.Ordinal));
+        VerificationReport report = VerificationReport.Parse(await System.IO.File.ReadAllTextAsync(json));
+        Assert.Equal([false, true], report.Audits.Select(audit => audit.IsInvariant));
+        Assert.Equal("MatMulNBits", report.Audits[0].Blame!.First!.Op);
+        Assert.All(report.Audits, audit => Assert.True(audit.Axes.Single(axis => axis.Id == "fresh-process").ElementsCompared > 0, "a fresh process ran"));
+        Assert.All(report.Audits[1].Axes.Where(axis => axis.NotRun is null), axis => Assert.True(axis.IsInvariant, axis.ToString()));
+        Assert.Equal(2, report.Audits[1].Axes.Count(axis => axis.NotRun is not null));
+        Assert.Equal(3, Directory.EnumerateFileSystemEntries(_temporary.Path).Count());
+    }
+
+    [Fact]
+    public async Task ThePromiseHoldsWithExitCode0()
+    {
+        ToolResult result = await Run(["verify", models.Random, .. s_fewRows, "--axes", "padding,threads", "--seed", "7"]);
+        Assert.Equal((ExitCode.Success, ""), (result.ExitCode, result.Error));
+        Assert.Contains("seed 7", result.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task CompletionsAmongOthers()
+    {
+        string json = File("report.json");
+        ToolResult result = await Run(
+            ["verify", models.Int4, "--provider", "cpu,batch-invariant", "--completions", "30", "--arrivals", "poisson", "--tokens", "12", "--max-rows", "6", "--prompt", "It was a dark night", "--json", json]);
+
+        Assert.Equal((ExitCode.Varies, ""), (result.ExitCode, result.Error));
+        VerificationReport report = VerificationReport.Parse(await System.IO.File.ReadAllTextAsync(json));
+        Assert.Empty(report.Audits);
+        Assert.All(report.Completions[0].Decodings, decoding => Assert.True(decoding.DistinctLogits > 1, decoding.ToString()));
+        Assert.All(report.Completions[1].Decodings, decoding => Assert.Equal((30, 1, 1), (decoding.Completions, decoding.DistinctLogits, decoding.DistinctTexts)));
+        Assert.All(report.Completions, served => Assert.True(served is { Preemptions: > 0, LargestBatch: 6, TokensPerSecond: > 0 }, served.ToString()));
+    }
+
+    /// <summary>Digests that were recorded with one instruction set hold with the others.</summary>
+    [Theory]
+    [InlineData("scalar")]
+    [InlineData("avx2")]
+    [InlineData("avx512")]
+    public async Task DigestsHoldOnEveryInstructionSet(string instructionSet)
+    {
+        string file = Path.Combine(AppContext.BaseDirectory, "approved", "demo-int4.digests.json");
+        ToolResult result = await Run(["verify", models.Int4, "--check", file], new() { ["ORT_BATCH_INVARIANT_ISA"] = instructionSet });
+        if (instructionSet != "scalar" && result.ExitCode == ExitCode.Failure && result.Error.Contains("this machine can run", StringComparison.Ordinal))
+        {
+            return;
+        }
+
+        Assert.Equal((ExitCode.Success, ""), (result.ExitCode, result.Error));
+        Assert.Contains("HOLDS The logits of all 166 positions", result.Output, StringComparison.Ordinal);
+        Assert.Equal(instructionSet != "scalar", result.Output.Contains("instruction set, scalar then", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task DriftIsSeenAndExplained()
+    {
+        string file = File("digests.json");
+        ToolResult recorded = await Run(["verify", models.Int4, "--record", file, "--prompt-tokens", "20", "--tokens", "5"]);
+        Assert.Equal((ExitCode.Success, ""), (recorded.ExitCode, recorded.Error));
+        Assert.Equal(ExitCode.Success, (await Run(["verify", models.Int4, "--check", file])).ExitCode);
+
+        ToolResult stock = await Run(["verify", models.Int4, "--check", file, "--provider", "cpu"]);
+        Assert.Equal(ExitCode.Varies, stock.ExitCode);
+        Assert.All(["DRIFTED", "provider, batch-invariant then, cpu now", "library", "contracts"], part => Assert.Contains(part, stock.Output, StringComparison.Ordinal));
+
+        // One digit of one digest.
+        JsonElement digests = JsonDocument.Parse(await System.IO.File.ReadAllTextAsync(file)).RootElement;
+        string digest = digests.GetProperty("positions")[17].GetString()!;
+        string changed = (digest[0] == '0' ? '1' : '0') + digest[1..];
+        await System.IO.File.WriteAllTextAsync(file, (await System.IO.File.ReadAllTextAsync(file)).Replace(digest, changed, StringComparison.Ordinal));
+        ToolResult drifted = await Run(["verify", models.Int4, "--check", file]);
+        Assert.Equal(ExitCode.Varies, drifted.ExitCode);
+        Assert.Contains("1 of 25 positions are not the recorded bytes, from position 17 on; nothing else changed", drifted.Output, StringComparison.Ordinal);
+    }
+
+    /// <summary>Ctrl-C leaves a report that says that it is not whole.</summary>
+    [Fact]
+    public async Task StoppingLeavesAPartialReport()
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return;
+        }
+
+        string html = File("report.html");
+        string json = File("report.json");
+        using Process process = Tool.Start("verify", models.Int4, "--html", html, "--json", json);
+        await Task.Delay(TimeSpan.FromSeconds(4));
+        Assert.False(process.HasExited, "the audit ended before it could be stopped");
+        using (Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]))
+        {
+            await kill.WaitForExitAsync();
+        }
+
+        string error = await process.StandardError.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.Equal((ExitCode.Cancelled, "ortbi: Stopped."), (process.ExitCode, error.Trim()));
+        VerificationReport report = VerificationReport.Parse(await System.IO.File.ReadAllTextAsync(json));
+        Assert.False(report.IsComplete);
+        Assert.Contains("The run was stopped.", await System.IO.File.ReadAllTextAsync(html), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task BadInputIsOneSentence()
+    {
+        (await Run(["verify", "/no/such/model"])).AssertFailedWith(ExitCode.Failure, "/no/such/model");
+        (await Run(["verify", models.Int4, "--provider", "tpu"])).AssertFailedWith(ExitCode.Usage, "'tpu'", "batch-invariant");
+        (await Run(["verify", models.Int4, "--axes", "colour"])).AssertFailedWith(ExitCode.Usage, "'colour'", "batch-size");
+        (await Run(["verify", models.Int4, "--check", models.Int4])).AssertFailedWith(ExitCode.Failure, models.Int4);
+        (await Run(["verify", models.Int4, "--record", "a", "--check", "b"])).AssertFailedWith(ExitCode.Usage, "--record");
+        (await Run(["verify", models.Int4, "--html", "/no/such/folder/page.html"])).AssertFailedWith(ExitCode.Failure, "/no/such/folder/page.html");
+        (await Run(["verify", models.Int4, "--prompt-tokens", "5000"])).AssertFailedWith(ExitCode.Failure, "context of 1024");
+        (await Run(["verify", models.Random, "--completions", "10", "--prompt", "some text"])).AssertFailedWith(ExitCode.Failure, "tokenizer");
+        string text = File("model.onnx");
+        await System.IO.File.WriteAllTextAsync(text, "this is no model");
+        (await Run(["verify", text])).AssertFailedWith(ExitCode.Failure, text);
+    }
+
+    public void Dispose() => _temporary.Dispose();
+
+    private string File(string name) => Path.Combine(_temporary.Path, name);
+
+    private async Task<ToolResult> Run(string[] arguments, Dictionary<string, string>? environment = null)
+    {
+        ToolResult result = await Tool.Run(environment ?? [], arguments);
+        output.WriteLine(result.Output);
+        return result;
+    }
+}
