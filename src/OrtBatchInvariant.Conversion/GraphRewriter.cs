@@ -1,3 +1,4 @@
+using System.Globalization;
 using OrtBatchInvariant.Models;
 using OrtBatchInvariant.Models.Onnx;
 
@@ -44,7 +45,7 @@ public static class GraphRewriter
                 Import(function.OpsetImport);
             }
 
-            StateTypesOfCalls(model.Proto, coverage);
+            StateTypes(model.Proto, coverage);
         }
 
         return changed;
@@ -99,31 +100,53 @@ public static class GraphRewriter
         return changed;
     }
 
-    /// <summary>ONNX infers no type through a custom op inside a function, so that the outputs of its calls must state theirs.</summary>
-    private static void StateTypesOfCalls(ModelProto model, ModelCoverage coverage)
+    /// <summary>
+    /// ONNX infers no shape through a custom op, and no type through one inside a function, so that what was inferred of the original is
+    /// stated: a later reduction over axes counted from the front needs to know the rank.
+    /// </summary>
+    private static void StateTypes(ModelProto model, ModelCoverage coverage)
     {
         HashSet<(string, string)> functions = [.. model.Functions.Where(UsesCustomOps).Select(function => (function.Domain, function.Name))];
-        if (functions.Count == 0)
-        {
-            return;
-        }
-
         foreach (GraphProto graph in GraphWalk.Graphs(model))
         {
             HashSet<string> stated = [.. graph.ValueInfo.Concat(graph.Output).Select(value => value.Name)];
-            foreach (string output in graph.Node.Where(node => functions.Contains((node.Domain, node.OpType))).SelectMany(node => node.Output))
+            foreach (NodeProto node in graph.Node)
             {
-                if (coverage.ElementTypes.TryGetValue(output, out int type) && stated.Add(output))
+                bool isCall = functions.Contains((node.Domain, node.OpType));
+                if (!isCall && node.Domain != BatchInvariantProvider.CustomOpDomain)
                 {
-                    graph.ValueInfo.Add(new ValueInfoProto
+                    continue;
+                }
+
+                foreach (string name in node.Output)
+                {
+                    if (coverage.Tensors.TryGetValue(name, out CoverageOutput? tensor) && (isCall || tensor.Shape.Count > 0) && stated.Add(name))
                     {
-                        Name = output,
-                        Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = type } },
-                        MetadataProps = { new StringStringEntryProto { Key = AddedKey, Value = "type" } },
-                    });
+                        graph.ValueInfo.Add(Describe(tensor));
+                    }
                 }
             }
         }
+    }
+
+    private static ValueInfoProto Describe(CoverageOutput tensor)
+    {
+        var type = new TypeProto.Types.Tensor { ElemType = tensor.ElementType };
+        if (tensor.Shape.Count > 0)
+        {
+            type.Shape = new TensorShapeProto();
+            type.Shape.Dim.AddRange(tensor.Shape.Select(dimension =>
+                long.TryParse(dimension, NumberStyles.None, CultureInfo.InvariantCulture, out long size) ? new TensorShapeProto.Types.Dimension { DimValue = size }
+                : dimension.Length > 0 ? new() { DimParam = dimension }
+                : new()));
+        }
+
+        return new ValueInfoProto
+        {
+            Name = tensor.Name,
+            Type = new TypeProto { TensorType = type },
+            MetadataProps = { new StringStringEntryProto { Key = AddedKey, Value = "type" } },
+        };
     }
 
     private static bool UsesCustomOps(FunctionProto function) => HasCustomOp(function.Node);

@@ -17,10 +17,10 @@ public sealed class ModelCoverage
         Nodes = nodes;
         Device = report.Device;
         InstructionSet = report.InstructionSet;
-        ElementTypes = report.Nodes.SelectMany(node => node.Outputs)
+        Tensors = report.Nodes.SelectMany(node => node.Outputs)
             .GroupBy(output => output.Name)
-            .Where(group => group.DistinctBy(output => output.ElementType).Count() == 1)
-            .ToDictionary(group => group.Key, group => group.First().ElementType);
+            .Where(group => group.Count() == 1)
+            .ToDictionary(group => group.Key, group => group.Single());
         VaryingNodes = [.. nodes.Where(node => node.Coverage.ServedBy == ServedBy.StockVarying)];
     }
 
@@ -30,8 +30,8 @@ public sealed class ModelCoverage
     /// <summary>The nodes whose results can depend on the batch.</summary>
     public IReadOnlyList<NodeCoverage> VaryingNodes { get; }
 
-    /// <summary>Element types, as ONNX counts them, of the tensors that nodes make, by name.</summary>
-    internal IReadOnlyDictionary<string, int> ElementTypes { get; }
+    /// <summary>The tensors that nodes make, by name; not those whose name means several, in branches for example.</summary>
+    internal IReadOnlyDictionary<string, CoverageOutput> Tensors { get; }
 
     /// <summary>The kind of device: <c>cpu</c> or <c>cuda</c>.</summary>
     public string Device { get; }

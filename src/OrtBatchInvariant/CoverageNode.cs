@@ -24,7 +24,8 @@ public sealed record CoverageNode(string Name, string Op, string Domain, ServedB
 /// <summary>An output of a node.</summary>
 /// <param name="Name">The value's name.</param>
 /// <param name="ElementType">Its element type, as ONNX counts them.</param>
-public sealed record CoverageOutput(string Name, int ElementType);
+/// <param name="Shape">Sizes and names of its dimensions, an empty one for what is not known; none when the rank is 0 or not known.</param>
+public sealed record CoverageOutput(string Name, int ElementType, IReadOnlyList<string> Shape);
 
 /// <summary>How many nodes of a session share op, domain, server, contract and reason.</summary>
 /// <param name="Op">The operator.</param>

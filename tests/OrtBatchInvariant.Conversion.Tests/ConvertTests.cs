@@ -115,6 +115,37 @@ public sealed class ConvertTests(ITestOutputHelper output) : IDisposable
         }
     }
 
+    /// <summary>Every op set, with the axes of a reduction in an attribute or an input, counted from the front: its rank is still known.</summary>
+    [Theory]
+    [InlineData(13)]
+    [InlineData(14)]
+    [InlineData(15)]
+    [InlineData(16)]
+    [InlineData(17)]
+    [InlineData(18)]
+    [InlineData(19)]
+    [InlineData(20)]
+    [InlineData(21)]
+    [InlineData(22)]
+    [InlineData(23)]
+    [InlineData(24)]
+    public void EveryOpset(int opset)
+    {
+        NodeProto mean = opset < 18
+            ? Node("mean", "ReduceMean", ["t"], ["y"], ("axes", new long[] { 2 }))
+            : Node("mean", "ReduceMean", ["t", "axes"], ["y"]);
+        ModelProto model = Model(
+            Graph(
+                "main", [Value("x", DataType.Float, "batch", "tokens", 16)], [Value("y", DataType.Float, "batch", "tokens", 1)],
+                Node("product", "MatMul", ["x", "w"], ["p"]), Node("softmax", "Softmax", ["p"], ["s"], ("axis", -1)), Node("tanh", "Tanh", ["s"], ["t"]), mean),
+            opset);
+        model.Graph.Initializer.AddRange([RandomFloats("w", new Random(4), 16, 8), Longs("axes", [1], 2)]);
+        Assert.Equal(4, Assert.Single(Convert(Write(model), "out").Models).ChangedNodes);
+        ConvertResult back = ModelConverter.Convert(
+            Path.Combine(_temporary.Path, "out", "model.onnx"), Path.Combine(_temporary.Path, "back"), new ConvertOptions { Revert = true });
+        AssertSameFiles(Path.Combine(_temporary.Path, "in"), back.Folder);
+    }
+
     /// <summary>Nothing of an unfused pattern is passed over: a member that has no kernel of ours is named.</summary>
     [Fact]
     public void MemberOfAPatternThatIsNotServedIsNamed()

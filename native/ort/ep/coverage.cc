@@ -201,8 +201,14 @@ void AddOutputs(const Ort::ConstNode& node, NodeCoverage* coverage) {
     if (static_cast<const OrtValueInfo*>(output) == nullptr) continue;
     const Ort::ConstTypeInfo type = output.TypeInfo();
     if (type.GetONNXType() != ONNX_TYPE_TENSOR) continue;
-    coverage->outputs.emplace_back(output.GetName(),
-                                   type.GetTensorTypeAndShapeInfo().GetElementType());
+    const auto info = type.GetTensorTypeAndShapeInfo();
+    OutputCoverage described{output.GetName(), info.GetElementType(), {}};
+    const std::vector<const char*> names = info.GetSymbolicDimensions();
+    for (const int64_t size : info.GetShape()) {
+      const char* name = names[described.shape.size()];
+      described.shape.push_back(size >= 0 ? std::to_string(size) : name);
+    }
+    coverage->outputs.push_back(std::move(described));
   }
 }
 
@@ -250,8 +256,14 @@ std::string ToJson(const CoverageReport& report) {
         json += ":[";
         for (size_t i = 0; i < node.outputs.size(); ++i) {
           json += i > 0 ? ",{" : "{";
-          AppendJsonField(json, "name", node.outputs[i].first, false);
-          json += "\"elementType\":" + std::to_string(node.outputs[i].second) + "}";
+          const OutputCoverage& output = node.outputs[i];
+          AppendJsonField(json, "name", output.name, false);
+          json += "\"elementType\":" + std::to_string(output.type) + ",\"shape\":[";
+          for (size_t d = 0; d < output.shape.size(); ++d) {
+            if (d > 0) json += ',';
+            AppendJsonString(json, output.shape[d]);
+          }
+          json += "]}";
         }
         json += "],";
       }

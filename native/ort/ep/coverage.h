@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "ort/ort_api.h"
@@ -14,6 +13,13 @@
 namespace batch_invariant::ort {
 
 enum class ServedBy { kBatchInvariant, kStockInvariant, kStockVarying };
+
+// An output that is a tensor, as far as the model states it or ONNX Runtime infers it.
+struct OutputCoverage {
+  std::string name;
+  ONNXTensorElementDataType type;
+  std::vector<std::string> shape;  // sizes, names, or nothing; empty when the rank is 0 or unknown
+};
 
 struct NodeCoverage {
   std::string name;
@@ -23,8 +29,7 @@ struct NodeCoverage {
   std::string contract;  // of nodes served by us
   std::string reason;    // why a varying node is not served
   std::string custom_op = {};  // the name in the custom-op domain, of served nodes that have one
-  // Names and element types of its outputs; of a dry run only.
-  std::vector<std::pair<std::string, ONNXTensorElementDataType>> outputs = {};
+  std::vector<OutputCoverage> outputs = {};  // of a dry run only
   bool has_kernel = false;  // a kernel of ours was created for it
 };
 
