@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.RegularExpressions;
 using Microsoft.ML.OnnxRuntime;
 using OrtBatchInvariant.Verification.Device;
 using OrtBatchInvariant.Verification.Hosting;
@@ -9,7 +10,7 @@ namespace OrtBatchInvariant.Verification.Audit;
 /// Runs one text in every way that must not matter and compares the bytes of the logits of each of its positions with those of the
 /// text alone in its batch. Needs nothing but ONNX Runtime: any decoder in the GenAI layout, with any provider.
 /// </summary>
-public sealed class InvarianceAudit : IDisposable
+public sealed partial class InvarianceAudit : IDisposable
 {
     private readonly DecoderPool _models;
     private readonly AuditText _text;
@@ -125,6 +126,14 @@ public sealed class InvarianceAudit : IDisposable
         return true;
     }
 
+    // Of what ONNX Runtime says of a node that failed, the part that is about the node; otherwise all but the file's folder.
+    private string Short(string message) => FailedNode().Match(message) is { Success: true } node
+        ? $"'{node.Groups[2].Value}' ({node.Groups[1].Value}): {node.Groups[3].Value}"
+        : message.Replace(_models.Base.Folder.DecoderFile, _models.Base.Folder.Name, StringComparison.Ordinal);
+
+    [GeneratedRegex(@"running (\S+) node\. Name:'([^']*)' Status Message: (.*?)[.)\s]*$")]
+    private static partial Regex FailedNode();
+
     private void RunInTurn(AuditAxis axis, List<BatchPlan> batches, AxisCounter counter, Func<BatchPlan, LogitsComparison, int?> run)
     {
         foreach (BatchPlan plan in batches)
@@ -137,7 +146,7 @@ public sealed class InvarianceAudit : IDisposable
             catch (VerificationException exception) when (_models.Options.Kernels == KernelSet.Stock)
             {
                 // Stock kernels refuse some of this: GroupQueryAttention takes several tokens after a past in batches of one row only.
-                counter.Refused(exception.Message.Replace(_models.Base.Folder.DecoderFile, _models.Base.Folder.Name, StringComparison.Ordinal));
+                counter.Refused(Short(exception.Message));
             }
         }
     }

@@ -25,6 +25,7 @@ internal static class HtmlStyle
         th:first-child { text-align: left; }
         thead th { color: var(--soft); font-weight: normal; vertical-align: bottom; }
         tbody th { font-weight: 600; overflow-wrap: anywhere; min-width: 9rem; }
+        td[data-is] { white-space: nowrap; }
         .notrun td { text-align: left; color: var(--soft); }
         figure { margin: 1rem 0; max-width: 36rem; }
         figcaption { font-size: 0.9rem; margin-bottom: 0.25rem; }
@@ -35,6 +36,8 @@ internal static class HtmlStyle
         svg .mark { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 3 3; }
         svg .label { fill: var(--soft); font: 11px system-ui, sans-serif; }
         @media (max-width: 40rem) {
+          #completions tbody th { min-width: 0; }
+          #completions :is(th, td):nth-child(6), #completions :is(th, td):nth-child(7) { display: none; }
           .axes thead { display: none; }
           .axes, .axes tbody, .axes tr, .axes th, .axes td { display: block; text-align: left; border: 0; padding: 0.1rem 0; }
           .axes tr { border-bottom: 1px solid var(--line); padding: 0.6rem 0; }
