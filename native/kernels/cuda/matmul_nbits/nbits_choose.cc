@@ -20,7 +20,7 @@ double Cost(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMul
   // A warpgroup alone waits for its own products, two of them share the issue slots.
   const int groups = kernel.columns / 64;
   const double dequantise = (groups == 1 ? 440 + 2.0 * kernel.rows : 620 + 4.0 * kernel.rows) *
-                            (kernel.stored_bits == 4 ? 1 : 1.15);
+                            (kernel.stored_bits == 4 ? 1 : 0.84);
   const double multiply = 8.6 * std::max(16.0, kernel.rows / 2.0) * groups;
   return waves *
          (records * std::max(dequantise, multiply) + 5000 + 0.1 * kernel.rows * kernel.columns);

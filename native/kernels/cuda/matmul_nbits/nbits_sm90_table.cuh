@@ -122,7 +122,9 @@ std::span<const NBitsKernel> Sm90NBitsKernels() {
       MakeNBitsKernel<T, 8, NBitsShape<4, 8, 2, 1>>("nbits8_8x64"),
       MakeNBitsKernel<T, 8, NBitsShape<8, 8, 2, 1>>("nbits8_8x128"),
       MakeNBitsKernel<T, 8, NBitsShape<4, 32, 2, 1>>("nbits8_32x64"),
+      MakeNBitsKernel<T, 8, NBitsShape<8, 32, 2, 1>>("nbits8_32x128"),
       MakeNBitsKernel<T, 8, NBitsShape<4, 64, 1, 0>>("nbits8_64x64"),
+      MakeNBitsKernel<T, 8, NBitsShape<8, 64, 1, 0>>("nbits8_64x128"),
       MakeNBitsKernel<T, 8, NBitsShape<4, 128, 1, 0>>("nbits8_128x64"),
       MakeNBitsKernel<T, 8, NBitsShape<8, 128, 1, 0>>("nbits8_128x128"),
   };
