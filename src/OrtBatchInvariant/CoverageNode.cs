@@ -8,7 +8,8 @@ namespace OrtBatchInvariant;
 /// <param name="Domain">The operator's domain; empty for ONNX's own.</param>
 /// <param name="ServedBy">Whose kernel runs it.</param>
 /// <param name="Contract">The id of the arithmetic contract that the kernel keeps, for example <c>gemm.f32.v1</c>; empty for stock kernels.</param>
-/// <param name="Reason">Why the node was left to a kernel that varies; empty otherwise.</param>
+/// <param name="Reason">Why the node was left to a kernel that varies. Of control flow, which does not, what all rows share: one condition for the
+/// whole batch. Empty otherwise.</param>
 public sealed record CoverageNode(string Name, string Op, string Domain, ServedBy ServedBy, string Contract, string Reason)
 {
     /// <summary>The op of the domain <see cref="BatchInvariantProvider.CustomOpDomain"/> that does the same; empty where there is none.</summary>
@@ -32,7 +33,7 @@ public sealed record CoverageOutput(string Name, int ElementType, IReadOnlyList<
 /// <param name="Domain">The operator's domain; empty for ONNX's own.</param>
 /// <param name="ServedBy">Whose kernel runs these nodes.</param>
 /// <param name="Contract">The arithmetic contract; empty for stock kernels.</param>
-/// <param name="Reason">Why they were left to a kernel that varies; empty otherwise.</param>
+/// <param name="Reason">As in <see cref="CoverageNode"/>.</param>
 /// <param name="Nodes">How many nodes these are.</param>
 public sealed record CoverageSummary(string Op, string Domain, ServedBy ServedBy, string Contract, string Reason, int Nodes);
 

@@ -65,6 +65,9 @@ public sealed class SessionTests(ITestOutputHelper output)
         graph.Output.Add(Graphs.Value("y", x.Type));
         using InferenceSession branches = Sessions.Ours(Graphs.Model(graph, 21), out CoverageReport report);
         Assert.Equal(2, report.Nodes.Count(node => node.Op == "MatMul" && node.ServedBy == ServedBy.BatchInvariant));
+        CoverageNode chooser = Assert.Single(report.Nodes, node => node.Op == "If");
+        Assert.Equal(ServedBy.StockInvariant, chooser.ServedBy);
+        Assert.Contains("one condition chooses the branch for the whole batch", chooser.Reason, StringComparison.Ordinal);
 
         OpCase plain = MatMulTests.MatMul(Operand.Rows("x", [1, 40]), Operand.Weight("w", 40, 30));
         using InferenceSession product = Sessions.Ours(plain.Model([x, weights[condition ? 0 : 1]]));

@@ -196,6 +196,20 @@ bool IsInvariantByNature(const Ort::ConstNode& node) {
   return AllWholeNumbers(node);
 }
 
+std::string SharedByRows(const Ort::ConstNode& node) {
+  const std::string op = node.GetOperatorType();
+  if (!node.GetDomain().empty() && node.GetDomain() != "ai.onnx") return {};
+  if (op == "If") {
+    return "one condition chooses the branch for the whole batch: a row keeps its bytes where the "
+           "other rows do not change that condition, such as by being longer than a limit";
+  }
+  if (op == "Loop") {
+    return "one trip count and condition hold for the whole batch: a row keeps its bytes where the "
+           "other rows do not change them";
+  }
+  return {};
+}
+
 void AddOutputs(const Ort::ConstNode& node, NodeCoverage* coverage) {
   for (const Ort::ConstValueInfo& output : node.GetOutputs()) {
     if (static_cast<const OrtValueInfo*>(output) == nullptr) continue;

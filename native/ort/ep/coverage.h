@@ -27,7 +27,7 @@ struct NodeCoverage {
   std::string domain;
   ServedBy served_by = ServedBy::kStockVarying;
   std::string contract;  // of nodes served by us
-  std::string reason;    // why a varying node is not served
+  std::string reason;    // why a varying node is not served; what an invariant one still depends on
   std::string custom_op = {};  // the name in the custom-op domain, of served nodes that have one
   std::vector<OutputCoverage> outputs = {};  // of a dry run only
   bool has_kernel = false;  // a kernel of ours was created for it
@@ -49,6 +49,10 @@ std::string GraphKey(const Ort::ConstGraph& graph);
 // element-wise arithmetic of correctly rounded operations, control flow, and anything on whole
 // numbers.
 bool IsInvariantByNature(const Ort::ConstNode& node);
+
+// What the rows of a node that is invariant by nature still share, empty for most: one condition or
+// trip count decides for the whole batch.
+std::string SharedByRows(const Ort::ConstNode& node);
 
 // Notes the outputs that are tensors.
 void AddOutputs(const Ort::ConstNode& node, NodeCoverage* coverage);

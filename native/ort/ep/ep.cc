@@ -187,7 +187,7 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
     }
     if (coverage.served_by == ServedBy::kStockVarying && IsInvariantByNature(node)) {
       coverage.served_by = ServedBy::kStockInvariant;
-      coverage.reason.clear();
+      coverage.reason = SharedByRows(node);
     }
     if (coverage.served_by != ServedBy::kStockVarying && first_known == nullptr) {
       first_known = node;

@@ -77,6 +77,11 @@ internal static class InspectCommand
         }
 
         Terminal.Out.Write(table);
+        foreach (CoverageNode node in nodes.Where(node => node.ServedBy == ServedBy.StockInvariant && node.Reason.Length > 0))
+        {
+            Terminal.Out.MarkupLineInterpolated($"[yellow]note[/]    {node.Name} ({node.Op}): {node.Reason}");
+        }
+
         foreach ((NodeInfo? info, CoverageNode node) in coverage.VaryingNodes)
         {
             string where = info is { Graph.Length: > 0 } ? $" in {info.Graph}" : "";
