@@ -41,6 +41,9 @@ struct GemmArgs {
   // Exactly one of the two (neither is read when k is 0).
   MatrixView b;                    // [k, n], computed or a weight as it is
   const void* packed_b = nullptr;  // from PackGemmWeights, shared by all products
+  // packed_b already holds its final bytes when the call is made: nothing enqueued before writes
+  // them. It is then read while the kernels ahead still run.
+  bool packed_b_is_ready = false;
 
   MatrixView c;  // [m, n]; data null: none; counts as absent when beta is 0
   float alpha = 1.0f;

@@ -71,6 +71,7 @@ struct MatMulNBitsArgs {
   const void* a = nullptr;  // [m, k], contiguous rows
   std::int64_t a_row_stride = 0;
   const void* packed = nullptr;
+  bool packed_is_ready = false;  // as GemmArgs::packed_b_is_ready
   const void* bias = nullptr;  // [n] or null
   void* y = nullptr;           // [m, n], contiguous rows; may not overlap an operand
   std::int64_t y_row_stride = 0;

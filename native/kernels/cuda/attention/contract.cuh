@@ -7,22 +7,10 @@
 
 #include "kernels/cuda/attention/core_args.h"
 #include "kernels/cuda/common/convert.cuh"
+#include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/elementwise/math.cuh"
 
 namespace batch_invariant::cuda {
-
-// Programmatic dependent launch: lets the next kernel of the stream start, and waits until the one
-// before has finished. Without such a launch, and before sm_90, neither does anything.
-__device__ __forceinline__ void LaunchDependents() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
-#endif
-}
-__device__ __forceinline__ void WaitForDependencies() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;\n" ::: "memory");
-#endif
-}
 
 constexpr float kMinusInf = -__builtin_huge_valf();
 

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "kernels/cuda/attention/kernels.h"
-#include "kernels/cuda/attention/overlap_launch.h"
 #include "kernels/cuda/attention/split_kernel.cuh"
 
 namespace batch_invariant::cuda {
@@ -22,9 +21,9 @@ Status LaunchSplitSlots(const CoreArgs& args, const DeviceInfo& device, Stream s
   const std::int64_t items = static_cast<std::int64_t>(args.batch) * args.kv_heads *
                              CeilDiv(args.tokens * args.group, kSplitRows) * args.max_blocks;
   const std::int64_t grid = std::min<std::int64_t>(items, fit * device.multiprocessors);
-  return LaunchOverlapped(kernel, dim3(static_cast<unsigned>(grid)), kSplitThreads, kBytes, args,
-                          args.follows_prepare && device.compute_capability >= 90, stream,
-                          "attention (split)");
+  return LaunchOverlapped(kernel, dim3(static_cast<unsigned>(grid)), kSplitThreads, kBytes,
+                          args.follows_prepare && CanOverlap(device), stream, "attention (split)",
+                          args);
 }
 
 template <typename T, int kHead>

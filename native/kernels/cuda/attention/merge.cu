@@ -2,7 +2,6 @@
 
 #include "kernels/cuda/attention/kernels.h"
 #include "kernels/cuda/attention/merge_kernel.cuh"
-#include "kernels/cuda/attention/overlap_launch.h"
 
 namespace batch_invariant::cuda {
 
@@ -19,8 +18,8 @@ Status LaunchMerge(const CoreArgs& args, const DeviceInfo& device, Stream stream
   const dim3 grid(static_cast<unsigned>(tiles),
                   static_cast<unsigned>(std::clamp<std::int64_t>(room, 1, rows)),
                   static_cast<unsigned>(slices));
-  return LaunchOverlapped(MergeKernel<T>, grid, kMergeThreads, 0, args,
-                          device.compute_capability >= 90, stream, "attention (merge)");
+  return LaunchOverlapped(MergeKernel<T>, grid, kMergeThreads, 0, CanOverlap(device), stream,
+                          "attention (merge)", args);
 }
 
 template Status LaunchMerge<__half>(const CoreArgs&, const DeviceInfo&, Stream);

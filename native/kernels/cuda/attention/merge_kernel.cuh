@@ -31,6 +31,7 @@ __global__ void __launch_bounds__(kMergeThreads)
   const int head_index = blockIdx.x / tiles;  // b * kv_heads + kv_head
   const int b = head_index / args.kv_heads;
   const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
+  LaunchDependents();
   const int first_column = blockIdx.z * kMergeColumns;
   const int columns = min(kMergeColumns, args.head_size - first_column);
   const Sequence sequence = SequenceOf(args, b);

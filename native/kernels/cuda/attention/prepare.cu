@@ -10,6 +10,7 @@
 #include "kernels/cuda/attention/contract.cuh"
 #include "kernels/cuda/attention/kernels.h"
 #include "kernels/cuda/common/convert.cuh"
+#include "kernels/cuda/common/overlap.cuh"
 
 namespace batch_invariant::cuda {
 namespace {
@@ -71,6 +72,8 @@ __device__ __forceinline__ float Rotate(float x, float other, float cosine, floa
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     PrepareKernel(const __grid_constant__ PrepareArgs args, int lanes, int first_head) {
+  // In this order: attention reads the lengths before it waits.
+  WaitForDependencies();
   LaunchDependents();
   const int heads = args.heads + 2 * args.kv_heads;
   // `lanes` is a power of two; blockIdx.y walks over (b, token), blockIdx.x over the heads of one.
@@ -200,6 +203,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 Status Launch(const PrepareArgs& args, Stream stream) {
+  DeviceInfo device;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
   const bool shared = args.past_key == args.present_key && args.past_value == args.present_value;
   if (!shared) {
     const std::int64_t vectors = static_cast<std::int64_t>(args.batch) * args.kv_heads *
@@ -220,8 +225,9 @@ Status Launch(const PrepareArgs& args, Stream stream) {
   const dim3 grid(static_cast<unsigned>(CeilDiv(heads * lanes, kThreads)),
                   static_cast<unsigned>(std::min(rows, kMaxY)),
                   static_cast<unsigned>(CeilDiv(rows, kMaxY)));
-  PrepareKernel<T><<<grid, kThreads, 0, stream>>>(args, lanes, first_head);
-  return LaunchStatus("GroupQueryAttention: rotary embedding and cache");
+  return LaunchOverlapped(PrepareKernel<T>, grid, kThreads, 0, CanOverlap(device), stream,
+                          "GroupQueryAttention: rotary embedding and cache", args, lanes,
+                          first_head);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "batch_invariant/cuda/elementwise.h"
-#include "kernels/cuda/common/launch.h"
+#include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/elementwise/functions.cuh"
 
 namespace batch_invariant::cuda {
@@ -37,6 +37,8 @@ __device__ __forceinline__ T GatedElement(const GatedArgs& args, T gate, T up) {
 template <typename T, UnaryOp kActivation>
 __global__ void __launch_bounds__(kThreads)
     GatedKernel(const __grid_constant__ GatedArgs args, bool vectors) {
+  LaunchDependents();
+  WaitForDependencies();
   const auto* gate = static_cast<const T*>(args.gate);
   const auto* up = static_cast<const T*>(args.up);
   auto* y = static_cast<T*>(args.y);
@@ -70,9 +72,11 @@ Status LaunchGated(const GatedArgs& args, Stream stream) {
   const std::int64_t pieces = vectors ? args.width / kVector : args.width;
   const dim3 grid(static_cast<unsigned>(CeilDiv(pieces, kThreads)),
                   static_cast<unsigned>(std::min<std::int64_t>(args.rows, 65535)));
+  DeviceInfo device;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
   const auto launch = [&](auto kernel) {
-    kernel<<<grid, kThreads, 0, stream>>>(args, vectors);
-    return LaunchStatus("gated activation");
+    return LaunchOverlapped(kernel, grid, kThreads, 0, CanOverlap(device), stream,
+                            "gated activation", args, vectors);
   };
   switch (args.activation) {
     case UnaryOp::kSilu:

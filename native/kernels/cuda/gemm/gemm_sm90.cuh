@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/common/hopper.cuh"
+#include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/packed_layout.h"
@@ -83,6 +84,7 @@ struct Sm90Params {
   int a_batched;  // 0 or 1: whether the batch index moves the operand
   int b_batched;
   int b_packed;  // 0 or 1: layout of packed_layout.h
+  int b_ready;   // 0 or 1: b may be read before the kernels ahead have finished
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -138,36 +140,62 @@ __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const C
   const std::uint64_t policy_b =
       params.order.clusters_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
 
-  RingPosition<Shape::kStages> at;
-  for (int tile = cluster; tile < params.order.count(); tile += clusters) {
+  int row_a, row_b, batch_a, batch_b;
+  const auto enter = [&](int tile) {
     int batch, m, n;
     params.order.Locate(tile, &batch, &m, &n);
-    const int row_a = (m * kClusterM + rank_m) * Shape::kRowsA + rank_n * kSliceA;
-    const int row_b = (n * kClusterN + rank_n) * Shape::kN + rank_m * kSliceB;
-    const int batch_a = batch * params.a_batched, batch_b = batch * params.b_batched;
-    for (int step = 0; step < params.steps; ++step) {
-      BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
-      const std::uint32_t full = ring.Full(at.stage);
-      BarrierExpectBytes(full, Shape::kStageBytes);
+    row_a = (m * kClusterM + rank_m) * Shape::kRowsA + rank_n * kSliceA;
+    row_b = (n * kClusterN + rank_n) * Shape::kN + rank_m * kSliceB;
+    batch_a = batch * params.a_batched;
+    batch_b = batch * params.b_batched;
+  };
+  const auto copy_b = [&](int stage, int step) {
 #pragma unroll
-      for (int atom = 0; atom < Shape::kAtoms; ++atom) {
-        const int tile_k = step * Shape::kAtoms + atom, k = tile_k * kTileK;
-        const std::uint32_t a = ring.A(at.stage, atom) + rank_n * kSliceA * 128;
-        const std::uint32_t b = ring.B(at.stage, atom) + rank_m * kSliceB * 128;
-        const BoxPlace place_a{k, row_a, batch_a, 0};
-        const BoxPlace place_b = params.b_packed ? BoxPlace{0, 0, tile_k, row_b / kPackedColumns}
-                                                 : BoxPlace{k, row_b, batch_b, 0};
-        if constexpr (kClusterM == 1) {
-          TensorCopy(b, map_b, full, place_b, policy_b);
-        } else {
-          TensorCopyMulticast(b, map_b, full, place_b, mask_b, policy_b);
-        }
-        if constexpr (kClusterN == 1) {
-          TensorCopy(a, map_a, full, place_a, policy_a);
-        } else {
-          TensorCopyMulticast(a, map_a, full, place_a, mask_a, policy_a);
-        }
+    for (int atom = 0; atom < Shape::kAtoms; ++atom) {
+      const int tile_k = step * Shape::kAtoms + atom;
+      const std::uint32_t b = ring.B(stage, atom) + rank_m * kSliceB * 128;
+      const BoxPlace place = params.b_packed ? BoxPlace{0, 0, tile_k, row_b / kPackedColumns}
+                                             : BoxPlace{tile_k * kTileK, row_b, batch_b, 0};
+      if constexpr (kClusterM == 1) {
+        TensorCopy(b, map_b, ring.Full(stage), place, policy_b);
+      } else {
+        TensorCopyMulticast(b, map_b, ring.Full(stage), place, mask_b, policy_b);
       }
+    }
+  };
+  const auto copy_a = [&](int stage, int step) {
+#pragma unroll
+    for (int atom = 0; atom < Shape::kAtoms; ++atom) {
+      const std::uint32_t a = ring.A(stage, atom) + rank_n * kSliceA * 128;
+      const BoxPlace place{(step * Shape::kAtoms + atom) * kTileK, row_a, batch_a, 0};
+      if constexpr (kClusterN == 1) {
+        TensorCopy(a, map_a, ring.Full(stage), place, policy_a);
+      } else {
+        TensorCopyMulticast(a, map_a, ring.Full(stage), place, mask_a, policy_a);
+      }
+    }
+  };
+
+  // Weights that are ready fill the ring while the kernels ahead still run.
+  enter(cluster);
+  const int early = params.b_ready ? min(params.steps, Shape::kStages) : 0;
+  for (int step = 0; step < early; ++step) {
+    BarrierExpectBytes(ring.Full(step), Shape::kStageBytes);
+    copy_b(step, step);
+  }
+  WaitForDependencies();
+  for (int step = 0; step < early; ++step) copy_a(step, step);
+
+  RingPosition<Shape::kStages> at;
+  for (int step = 0; step < early; ++step) at.Advance();
+  for (int tile = cluster, first = early; tile < params.order.count();
+       tile += clusters, first = 0) {
+    enter(tile);
+    for (int step = first; step < params.steps; ++step) {
+      BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
+      BarrierExpectBytes(ring.Full(at.stage), Shape::kStageBytes);
+      copy_b(at.stage, step);
+      copy_a(at.stage, step);
       at.Advance();
     }
   }
@@ -295,6 +323,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     GemmSm90(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
              const Epilogue<T> epilogue, const Sm90Params params) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  LaunchDependents();
   extern __shared__ unsigned char shared[];
   constexpr int kClusterBlocks = Shape::kClusterM * Shape::kClusterN;
   Sm90Ring<Shape> ring;

@@ -58,20 +58,21 @@ Status LaunchGemmSm90(const GemmArgs& g, const DeviceInfo& device, Stream stream
   params.a_batched = g.a_batch_stride != 0;
   params.b_batched = g.b_batch_stride != 0;
   params.b_packed = g.packed_b != nullptr;
+  params.b_ready = g.packed_b != nullptr && g.packed_b_is_ready;
 
-  cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = kClusterBlocks;
-  attribute.val.clusterDim.y = 1;
-  attribute.val.clusterDim.z = 1;
+  cudaLaunchAttribute attributes[2] = {OverlapAttribute()};
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = kClusterBlocks;
+  attributes[1].val.clusterDim.y = 1;
+  attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(
       std::min<std::int64_t>(tiles, device.multiprocessors / kClusterBlocks) * kClusterBlocks));
   config.blockDim = dim3(Shape::kThreads);
   config.dynamicSmemBytes = Shape::kSharedBytes;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = kClusterBlocks > 1 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = kClusterBlocks > 1 ? 2 : 1;
   return ToStatus(cudaLaunchKernelEx(&config, kernel, map_a, map_b, MakeEpilogue<T>(g), params),
                   "GemmSm90");
 }

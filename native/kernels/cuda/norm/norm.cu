@@ -3,7 +3,7 @@
 #include <string>
 
 #include "batch_invariant/cuda/norm.h"
-#include "kernels/cuda/common/launch.h"
+#include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/norm/norm_kernel.cuh"
 
 namespace batch_invariant::cuda {
@@ -41,16 +41,16 @@ Status Launch(const NormArgs& args, const char* name, Stream stream) {
                        Aligned(args.bias) && Aligned(args.gamma) && Aligned(args.beta) &&
                        Aligned(args.y) && Aligned(args.sum);
   const std::int64_t chunks = CeilDiv(args.width, std::int64_t{threads} * kRowVector);
-  if (chunks <= 1) {
-    NormKernel<T, 1, kLayer><<<grid, block, 0, stream>>>(args, vectors);
-  } else if (chunks <= 2) {
-    NormKernel<T, 2, kLayer><<<grid, block, 0, stream>>>(args, vectors);
-  } else if (chunks <= 4) {
-    NormKernel<T, 4, kLayer><<<grid, block, 0, stream>>>(args, vectors);
-  } else {
-    NormKernel<T, 0, kLayer><<<grid, block, 0, stream>>>(args, vectors);
-  }
-  return LaunchStatus(name);
+  DeviceInfo device;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
+  const auto launch = [&](auto kernel) {
+    return LaunchOverlapped(kernel, grid, block, 0, CanOverlap(device), stream, name, args,
+                            vectors);
+  };
+  if (chunks <= 1) return launch(NormKernel<T, 1, kLayer>);
+  if (chunks <= 2) return launch(NormKernel<T, 2, kLayer>);
+  if (chunks <= 4) return launch(NormKernel<T, 4, kLayer>);
+  return launch(NormKernel<T, 0, kLayer>);
 }
 
 template <bool kLayer>

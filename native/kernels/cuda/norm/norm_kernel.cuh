@@ -5,6 +5,7 @@
 #define BATCH_INVARIANT_KERNELS_CUDA_NORM_NORM_KERNEL_CUH_
 
 #include "batch_invariant/cuda/norm.h"
+#include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/norm/row_io.cuh"
 
 namespace batch_invariant::cuda {
@@ -39,6 +40,8 @@ template <typename T, int kChunks, bool kLayer>
 __global__ void __launch_bounds__(kMaxRowThreads)
     NormKernel(const __grid_constant__ NormArgs args, bool vectors) {
   __shared__ float scratch[2][8][kMaxRowThreads / 32];
+  LaunchDependents();
+  WaitForDependencies();
   const std::int64_t row = std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
   const bool active = row < args.rows;
   const int width = static_cast<int>(args.width);

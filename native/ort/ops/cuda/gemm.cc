@@ -93,6 +93,7 @@ class MatMulKernel final : public ProductKernel {
     args.alpha = alpha_;
     args.a = View(a.data, shapes.a_columns, shapes.transpose_a);
     args.packed_b = right_.data();
+    args.packed_b_is_ready = right_.packed();
     if (!right_.packed()) args.b = View(b.data, shapes.b_columns, shapes.transpose_b);
     args.y = y.data;
     args.y_row_stride = shapes.n;
@@ -168,6 +169,7 @@ class GemmKernel final : public ProductKernel {
     args.beta = beta_;
     args.a = View(a.data, a.shape[1], transpose_a_);
     args.packed_b = right_.data();
+    args.packed_b_is_ready = right_.packed();
     if (!right_.packed()) args.b = View(b.data, b.shape[1], transpose_b_);
     if (c.present) args.c = {c.data, shapes.c_row_stride, shapes.c_column_stride};
     args.y = y.data;

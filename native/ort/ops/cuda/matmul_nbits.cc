@@ -72,6 +72,7 @@ class MatMulNBitsKernel final : public OpKernel {
     args.a = operands.a.data;
     args.a_row_stride = plan_.k;
     args.packed = packed;
+    args.packed_is_ready = packed == packed_.get();
     args.bias = operands.bias.data;
     args.y = operands.y.data;
     args.y_row_stride = plan_.n;
