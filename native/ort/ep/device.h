@@ -7,12 +7,14 @@
 #include <span>
 #include <string>
 
+#include "ort/ops/fusion.h"
 #include "ort/ops/op.h"
 
 namespace batch_invariant::ort {
 
 struct EpOptions {
   bool strict = true;
+  bool fuse = true;  // false: every node by itself, with the same bytes
   cpu::InstructionSet instruction_set = cpu::InstructionSet::kScalar;
   std::string report_id;
   std::string device;      // "cpu", "cuda", or empty: the GPU if the session was given one
@@ -50,6 +52,7 @@ class DeviceBackend {
   virtual ~DeviceBackend() = default;
 
   virtual std::span<const OpDefinition> ops() const = 0;
+  virtual std::span<const FusionDefinition> fusions() const = 0;
 
   // Creates a provider device for `hardware`; leaves `ep_device` null when it is none of ours.
   virtual Status Offer(OrtEpFactory* factory, const OrtHardwareDevice* hardware,

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "ort/ep/custom_coverage.h"
+#include "ort/ep/fused_nodes.h"
 #include "ort/ep/host_values.h"
 #include "ort/ep/kernel_registry.h"
 
@@ -47,6 +48,9 @@ Status ReadOptions(Ort::ConstSessionOptions session_options, EpOptions* options)
   if (const std::string value = entry("dry_run"); !value.empty()) {
     BATCH_INVARIANT_RETURN_IF_ERROR(ReadSwitch("dry_run", value, &options->dry_run));
   }
+  if (const std::string value = entry("fuse"); !value.empty()) {
+    BATCH_INVARIANT_RETURN_IF_ERROR(ReadSwitch("fuse", value, &options->fuse));
+  }
   if (const std::string value = entry("enable_cuda_graph"); !value.empty()) {
     BATCH_INVARIANT_RETURN_IF_ERROR(
         ReadSwitch("enable_cuda_graph", value, &options->enable_cuda_graph));
@@ -64,10 +68,12 @@ Status ReadOptions(Ort::ConstSessionOptions session_options, EpOptions* options)
 }
 
 BatchInvariantEp::BatchInvariantEp(std::span<const OpDefinition> ops,
+                                   std::span<const FusionDefinition> fusions,
                                    const OrtKernelRegistry* registry, EpOptions options,
                                    std::unique_ptr<DeviceSession> device)
     : OrtEp{},
       ops_(ops),
+      fusions_(fusions),
       registry_(registry),
       options_(std::move(options)),
       device_(std::move(device)) {
@@ -84,11 +90,16 @@ BatchInvariantEp::BatchInvariantEp(std::span<const OpDefinition> ops,
                                                                  support_info);
     });
   };
-  OrtEp::Compile = [](OrtEp* self, const OrtGraph**, const OrtNode**, size_t, OrtNodeComputeInfo**,
-                      OrtNode**) noexcept -> OrtStatus* {
-    return Guarded([&] { return static_cast<BatchInvariantEp*>(self)->Compile(); });
+  OrtEp::Compile = [](OrtEp* self, const OrtGraph** graphs, const OrtNode** fused_nodes,
+                      size_t count, OrtNodeComputeInfo** infos, OrtNode**) noexcept -> OrtStatus* {
+    return Guarded([&] {
+      return static_cast<BatchInvariantEp*>(self)->Compile({graphs, count}, {fused_nodes, count},
+                                                           infos);
+    });
   };
-  OrtEp::ReleaseNodeComputeInfos = [](OrtEp*, OrtNodeComputeInfo**, size_t) noexcept {};
+  OrtEp::ReleaseNodeComputeInfos = [](OrtEp*, OrtNodeComputeInfo** infos, size_t count) noexcept {
+    for (size_t i = 0; i < count; ++i) ReleaseFusedKernel(infos[i]);
+  };
   OrtEp::GetKernelRegistry = [](OrtEp* self,
                                 const OrtKernelRegistry** registry) noexcept -> OrtStatus* {
     *registry = static_cast<BatchInvariantEp*>(self)->registry_;
@@ -147,11 +158,11 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
   const OrtEpApi& ep_api = Ort::GetEpApi();
   const OrtNode* first_varying = nullptr;
   const OrtNode* first_known = nullptr;
-  std::vector<const OrtNode*> served;
   const std::lock_guard lock(mutex_);
   HostValues host_values;
-  std::vector<NodeCoverage> nodes;
-  for (const Ort::ConstNode& node : graph.GetNodes()) {
+  const std::vector<Ort::ConstNode> nodes = graph.GetNodes();
+  std::vector<NodeCoverage> covered;
+  for (const Ort::ConstNode& node : nodes) {
     NodeCoverage coverage{
         node.GetName(), node.GetOperatorType(), node.GetDomain(), ServedBy::kStockVarying, "", ""};
     const GraphNodeInfo info(node);
@@ -172,7 +183,6 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
           coverage.served_by = ServedBy::kBatchInvariant;
           coverage.contract = op->contract(info);
           coverage.custom_op = CustomOpFor(node);
-          served.push_back(node);
         } else {
           coverage.reason = "its types are not served";
         }
@@ -196,9 +206,15 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
       first_varying = node;
     }
     if (options_.dry_run) AddOutputs(node, &coverage);
-    nodes.push_back(std::move(coverage));
+    covered.push_back(std::move(coverage));
   }
-  report_.graphs[GraphKey(graph)] = std::move(nodes);
+  std::vector<FusedGroup> groups = Group(nodes, covered);
+  std::vector<bool> served;
+  for (const NodeCoverage& coverage : covered) {
+    served.push_back(coverage.served_by == ServedBy::kBatchInvariant &&
+                     coverage.domain != kCustomOpDomain);
+  }
+  report_.graphs[GraphKey(graph)] = std::move(covered);
   if (!options_.report_id.empty()) StoreReport(options_.report_id, report_);
   // An error returned here would only be logged and everything would run on stock kernels. A node
   // taken for compilation makes ONNX Runtime call Compile, whose error does fail the session. The
@@ -212,8 +228,23 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
   } else if (options_.strict && first_varying != nullptr) {
     taken = first_known != nullptr ? first_known : first_varying;
   }
-  for (const OrtNode* node : served) {
-    if (node == taken) continue;
+  // Of a session that is refused anyway no group is asked for.
+  if (taken != nullptr) groups.clear();
+  for (const FusedGroup& group : groups) {
+    std::vector<const OrtNode*> members;
+    for (const size_t i : group.nodes) {
+      served[i] = false;
+      members.push_back(nodes[i]);
+    }
+    OrtNodeFusionOptions fusion{};
+    fusion.ort_version_supported = kOrtApiVersion;
+    fusion.drop_constant_initializers = group.fusion->keeps_constants;
+    BATCH_INVARIANT_RETURN_IF_ERROR(FromOrtStatus(ep_api.EpGraphSupportInfo_AddNodesToFuse(
+        support_info, members.data(), members.size(), &fusion)));
+  }
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const OrtNode* node = nodes[i];
+    if (!served[i] || node == taken || FindOp(ops_, nodes[i]) == nullptr) continue;
     BATCH_INVARIANT_RETURN_IF_ERROR(
         FromOrtStatus(ep_api.EpGraphSupportInfo_AddSingleNode(support_info, node)));
   }
@@ -223,9 +254,45 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
   return FromOrtStatus(ep_api.EpGraphSupportInfo_AddNodesToFuse(support_info, &taken, 1, &fusion));
 }
 
-Status BatchInvariantEp::Compile() {
+std::vector<FusedGroup> BatchInvariantEp::Group(std::span<const Ort::ConstNode> nodes,
+                                                std::vector<NodeCoverage>& coverage) const {
+  // On the CPU a group may also hold nodes that could stay with a stock kernel: it costs no copy.
+  const auto may_take = [&](size_t i) {
+    return coverage[i].domain != kCustomOpDomain &&
+           (coverage[i].served_by == ServedBy::kBatchInvariant ||
+            (device_ == nullptr && coverage[i].served_by == ServedBy::kStockInvariant));
+  };
+  std::vector<FusedGroup> groups = FindFusedGroups(
+      options_.fuse ? fusions_ : std::span<const FusionDefinition>(), nodes, may_take);
+  for (const FusedGroup& group : groups) {
+    for (const size_t i : group.nodes) {
+      if (coverage[i].served_by == ServedBy::kBatchInvariant) continue;
+      coverage[i].served_by = ServedBy::kBatchInvariant;
+      coverage[i].contract = group.fusion->contract;
+    }
+  }
+  return groups;
+}
+
+Status BatchInvariantEp::Compile(std::span<const OrtGraph* const> graphs,
+                                 std::span<const OrtNode* const> fused_nodes,
+                                 OrtNodeComputeInfo** infos) {
   if (options_.dry_run) return Status::Unsupported("dry run: no session is made");
   const std::lock_guard lock(mutex_);
+  if (options_.strict) BATCH_INVARIANT_RETURN_IF_ERROR(CheckStrict());
+  for (size_t i = 0; i < graphs.size(); ++i) {
+    BATCH_INVARIANT_RETURN_IF_ERROR(CompileFusedKernel(
+        fusions_, Ort::ConstGraph{graphs[i]}, Ort::ConstNode{fused_nodes[i]},
+        options_.instruction_set, services(), &infos[i]));
+    if (options_.report_id.empty()) continue;
+    for (const Ort::ConstNode& node : Ort::ConstGraph{graphs[i]}.GetNodes()) {
+      RecordKernel(options_.report_id, node.GetName(), node.GetOperatorType());
+    }
+  }
+  return Status::Ok();
+}
+
+Status BatchInvariantEp::CheckStrict() const {
   const NodeCoverage* first = nullptr;
   int64_t others = -1;
   for (const auto& [graph, nodes] : report_.graphs) {
@@ -235,9 +302,7 @@ Status BatchInvariantEp::Compile() {
       ++others;
     }
   }
-  if (first == nullptr) {
-    return Status::Unsupported("this provider compiles no nodes");
-  }
+  if (first == nullptr) return Status::Ok();
   std::string message = "strict: node " + Describe(*first);
   if (others > 0) {
     message += " and " + std::to_string(others) + (others == 1 ? " other" : " others");

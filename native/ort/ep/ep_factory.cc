@@ -124,10 +124,10 @@ Status EpFactory::MakeEp(std::span<const OrtHardwareDevice* const> hardware,
   std::unique_ptr<DeviceSession> session;
   if (!devices.empty()) {
     BATCH_INVARIANT_RETURN_IF_ERROR(device_->CreateSession(devices, options, &session));
-    *ep = new BatchInvariantEp(device_->ops(), device_registry_, std::move(options),
-                               std::move(session));
+    *ep = new BatchInvariantEp(device_->ops(), device_->fusions(), device_registry_,
+                               std::move(options), std::move(session));
   } else {
-    *ep = new BatchInvariantEp(CpuOps(), cpu_registry_, std::move(options), nullptr);
+    *ep = new BatchInvariantEp(CpuOps(), CpuFusions(), cpu_registry_, std::move(options), nullptr);
   }
   return Status::Ok();
 }

@@ -21,6 +21,7 @@ class CudaBackend final : public DeviceBackend {
   explicit CudaBackend(int device_count) : device_count_(device_count) {}
 
   std::span<const OpDefinition> ops() const override { return CudaOps(); }
+  std::span<const FusionDefinition> fusions() const override { return CudaFusions(); }
 
   Status Offer(OrtEpFactory* factory, const OrtHardwareDevice* hardware,
                OrtEpDevice** ep_device) override {
