@@ -92,7 +92,65 @@ bool MatchActivation(const Ort::ConstValueInfo& activated, GatedProduct* product
   return true;
 }
 
+bool IsConstant(const Ort::ConstValueInfo& value) {
+  return static_cast<const OrtValueInfo*>(value) != nullptr && value.IsConstantInitializer();
+}
+
+// Two MatMul with a constant matrix [k, n] on the right.
+bool AreProjections(const Ort::ConstNode& one, const Ort::ConstNode& other) {
+  const auto a = one.GetInputs()[1], b = other.GetInputs()[1];
+  if (!IsConstant(a) || !IsConstant(b)) return false;
+  const auto shape = a.TypeInfo().GetTensorTypeAndShapeInfo().GetShape();
+  return shape.size() == 2 && shape == b.TypeInfo().GetTensorTypeAndShapeInfo().GetShape();
+}
+
+// Two MatMulNBits of one form: weights, scales and zero points constant, no bias.
+bool AreQuantizedProjections(const Ort::ConstNode& one, const Ort::ConstNode& other) {
+  const GraphNodeInfo a(one), b(other);
+  for (const char* name : {"K", "N", "bits", "block_size"}) {
+    if (a.Int(name, -1) != b.Int(name, -1)) return false;
+  }
+  const auto inputs = one.GetInputs(), other_inputs = other.GetInputs();
+  for (const size_t i : {size_t{1}, size_t{2}}) {
+    if (!IsConstant(inputs[i]) || !IsConstant(other_inputs[i])) return false;
+  }
+  if (a.HasInput(3) != b.HasInput(3)) return false;
+  if (a.HasInput(3) && (a.InputType(3) != b.InputType(3) || !IsConstant(inputs[3]) ||
+                        !IsConstant(other_inputs[3]))) {
+    return false;
+  }
+  for (const size_t i : {size_t{4}, size_t{5}}) {
+    if (a.HasInput(i) || b.HasInput(i)) return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+std::optional<GatedProjections> MatchGatedProjections(const Ort::ConstNode& last, bool alone) {
+  std::optional<GatedProduct> product = MatchGatedProduct(last, alone);
+  if (!product || product->activation != GateActivation::kSilu) return std::nullopt;
+  // Sigmoid and the first Mul read the gate.
+  if (product->gate.IsGraphOutput() || product->gate.GetConsumers().size() != 2) return std::nullopt;
+  GatedProjections found;
+  found.gate = Producer(product->gate);
+  found.up = SoleProducer(product->up);
+  const auto both_are = [&](const char* op, const char* domain) {
+    return Is(found.gate, op, domain) && Is(found.up, op, domain);
+  };
+  const bool matmul = both_are("MatMul", "");
+  if (!matmul && !both_are("MatMulNBits", "com.microsoft")) return std::nullopt;
+  const Ort::ConstValueInfo input = found.gate.GetInputs()[0];
+  if (!Same(input, found.up.GetInputs()[0]) || IsConstant(input)) return std::nullopt;
+  if (!(matmul ? AreProjections(found.gate, found.up)
+               : AreQuantizedProjections(found.gate, found.up))) {
+    return std::nullopt;
+  }
+  found.nodes = {found.gate, found.up};
+  found.nodes.insert(found.nodes.end(), product->nodes.begin(), product->nodes.end());
+  found.product = *std::move(product);
+  return found;
+}
 
 Ort::ConstNode SoleProducer(const Ort::ConstValueInfo& value) {
   if (value.IsGraphOutput() || value.GetConsumers().size() != 1) return Ort::ConstNode{nullptr};

@@ -29,6 +29,16 @@ struct GatedProduct {
 // `alone` as in FusionDefinition::match: they are.
 std::optional<GatedProduct> MatchGatedProduct(const Ort::ConstNode& last, bool alone);
 
+// A gated product with SiLU whose operands are products of one matrix with constant ones: two MatMul,
+// or two MatMulNBits of the same form and without a bias. Nothing else reads those products.
+struct GatedProjections {
+  GatedProduct product;
+  Ort::ConstNode gate{nullptr};
+  Ort::ConstNode up{nullptr};
+  std::vector<Ort::ConstNode> nodes;  // the two, and those of `product`
+};
+std::optional<GatedProjections> MatchGatedProjections(const Ort::ConstNode& last, bool alone);
+
 // The node that makes `value` when nothing but one input of one node reads it; null otherwise.
 Ort::ConstNode SoleProducer(const Ort::ConstValueInfo& value);
 

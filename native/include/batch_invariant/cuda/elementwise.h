@@ -124,7 +124,8 @@ struct GatedArgs {
   UnaryOp activation = UnaryOp::kSilu;  // kSilu, kGelu, kGeluTanh, kQuickGelu or kSigmoid
   ElementType type = ElementType::kFloat32;
   bool round_between = false;
-  float alpha = 1.702f;  // kQuickGelu only
+  float alpha = 1.702f;      // kQuickGelu only
+  bool interleaved = false;  // element i of a row of gate and of up lies at i / 8 * 16 + i % 8
   std::int64_t rows = 0;
   std::int64_t width = 0;
   const void* gate = nullptr;

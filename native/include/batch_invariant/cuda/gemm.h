@@ -49,6 +49,11 @@ struct GemmArgs {
   float alpha = 1.0f;
   float beta = 1.0f;
 
+  // The columns of b are a gate and an up matrix in turn, eight of each (PackGatedGemmWeights), and y
+  // is [m, n / 2]: silu(a gate) * (a up), both products rounded to the element type and the rest as
+  // GatedArgs has it with round_between. n is a multiple of 16; no c, alpha 1, one product.
+  bool silu_gated = false;
+
   void* y = nullptr;  // [m, n], rows y_row_stride elements apart; may not overlap an operand
   std::int64_t y_row_stride = 0;
 
@@ -77,6 +82,18 @@ Status Gemm(const GemmArgs& args, Stream stream);
 std::size_t PackedGemmWeightBytes(ElementType type, std::int64_t k, std::int64_t n);
 Status PackGemmWeights(ElementType type, std::int64_t k, std::int64_t n, const MatrixView& b,
                        void* packed, Stream stream);
+
+// Weights for silu_gated: gate and up are [k, n] each, n a multiple of 8; `packed` is that of a
+// matrix [k, 2 n].
+Status PackGatedGemmWeights(ElementType type, std::int64_t k, std::int64_t n,
+                            const MatrixView& gate, const MatrixView& up, void* packed,
+                            Stream stream);
+
+// Scratch that Gemm needs with silu_gated where no kernel for the device gates by itself, in bytes;
+// otherwise 0.
+Status GatedGemmWorkspaceBytes(const GemmArgs& args, std::size_t* bytes);
+// Gemm with silu_gated.
+Status GatedGemm(const GemmArgs& args, void* workspace, Stream stream);
 
 }  // namespace batch_invariant::cuda
 

@@ -66,6 +66,16 @@ std::size_t PackedMatMulNBitsBytes(const MatMulNBitsPlan& plan);
 Status PackMatMulNBits(const MatMulNBitsPlan& plan, const void* b, const void* scales,
                        const void* zero_points, void* packed, Stream stream);
 
+// The same for silu_gated. `plan` is that of one matrix, its n a multiple of 8; `packed` that of a
+// plan with twice the n.
+struct NBitsWeights {
+  const void* b = nullptr;
+  const void* scales = nullptr;
+  const void* zero_points = nullptr;
+};
+Status PackGatedMatMulNBits(const MatMulNBitsPlan& plan, const NBitsWeights& gate,
+                            const NBitsWeights& up, void* packed, Stream stream);
+
 struct MatMulNBitsArgs {
   std::int64_t m = 0;
   const void* a = nullptr;  // [m, k], contiguous rows
@@ -73,7 +83,10 @@ struct MatMulNBitsArgs {
   const void* packed = nullptr;
   bool packed_is_ready = false;  // as GemmArgs::packed_b_is_ready
   const void* bias = nullptr;  // [n] or null
-  void* y = nullptr;           // [m, n], contiguous rows; may not overlap an operand
+  // As GemmArgs::silu_gated: plan.n counts the rows of a gate and an up matrix in turn, eight of each
+  // (PackGatedMatMulNBits), and y is [m, n / 2]. No bias.
+  bool silu_gated = false;
+  void* y = nullptr;  // [m, n], contiguous rows; may not overlap an operand
   std::int64_t y_row_stride = 0;
 };
 
@@ -81,6 +94,12 @@ struct MatMulNBitsArgs {
 // kInvalidArgument: a negative size or a missing operand. kUnsupported: a size above 2^31 - 1, or a
 // device below compute capability 8.0. kDeviceError: the launch failed.
 Status MatMulNBits(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, Stream stream);
+
+// As GatedGemmWorkspaceBytes and GatedGemm.
+Status GatedMatMulNBitsWorkspaceBytes(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
+                                      std::size_t* bytes);
+Status GatedMatMulNBits(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, void* workspace,
+                        Stream stream);
 
 }  // namespace batch_invariant::cuda
 

@@ -7,6 +7,7 @@
 #include "batch_invariant/cuda/elementwise.h"
 #include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/elementwise/functions.cuh"
+#include "kernels/cuda/elementwise/silu.cuh"
 
 namespace batch_invariant::cuda {
 namespace {
@@ -24,12 +25,10 @@ bool Aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(poin
 template <typename T, UnaryOp kActivation>
 __device__ __forceinline__ T GatedElement(const GatedArgs& args, T gate, T up) {
   const float g = ToFloat(gate), u = ToFloat(up);
-  float activated;
   if (args.round_between && kActivation == UnaryOp::kSilu) {
-    activated = __fmul_rn(g, ToFloat(FromFloat<T>(Sigmoid(g))));
-  } else {
-    activated = ApplyUnary(kActivation, g, args.alpha);
+    return FromFloat<T>(SiluTimes<T>(g, u));
   }
+  float activated = ApplyUnary(kActivation, g, args.alpha);
   if (args.round_between) activated = ToFloat(FromFloat<T>(activated));
   return FromFloat<T>(__fmul_rn(activated, u));
 }
@@ -44,6 +43,10 @@ __global__ void __launch_bounds__(kThreads)
   auto* y = static_cast<T*>(args.y);
   const int width = static_cast<int>(args.width);
   const int pieces = vectors ? width / kVector : width;
+  // Where the operands of a piece or an element lie in their rows.
+  const auto place = [&](int i) {
+    return !args.interleaved ? i : vectors ? 2 * i : i / kVector * 2 * kVector + i % kVector;
+  };
   const int piece = blockIdx.x * kThreads + threadIdx.x;
   if (piece >= pieces) return;
   for (std::int64_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
@@ -51,15 +54,15 @@ __global__ void __launch_bounds__(kThreads)
     const T* u = up + row * args.up_stride;
     T* out = y + row * args.y_stride;
     if (vectors) {
-      const Eight<T> vg = reinterpret_cast<const Eight<T>*>(g)[piece];
-      const Eight<T> vu = reinterpret_cast<const Eight<T>*>(u)[piece];
+      const Eight<T> vg = reinterpret_cast<const Eight<T>*>(g)[place(piece)];
+      const Eight<T> vu = reinterpret_cast<const Eight<T>*>(u)[place(piece)];
       Eight<T> vy;
 #pragma unroll
       for (int j = 0; j < kVector; ++j)
         vy.x[j] = GatedElement<T, kActivation>(args, vg.x[j], vu.x[j]);
       reinterpret_cast<Eight<T>*>(out)[piece] = vy;
     } else {
-      out[piece] = GatedElement<T, kActivation>(args, g[piece], u[piece]);
+      out[piece] = GatedElement<T, kActivation>(args, g[place(piece)], u[place(piece)]);
     }
   }
 }
@@ -103,6 +106,9 @@ Status Gated(const GatedArgs& args, Stream stream) {
   if (args.rows == 0 || args.width == 0) return Status::Ok();
   if (args.gate == nullptr || args.up == nullptr || args.y == nullptr) {
     return Status::InvalidArgument("gated activation: an operand is missing");
+  }
+  if (args.interleaved && args.width % kVector != 0) {
+    return Status::InvalidArgument("gated activation: interleaved rows are no groups of eight");
   }
   if (args.gate_stride < args.width || args.up_stride < args.width || args.y_stride < args.width) {
     return Status::InvalidArgument("gated activation: a stride is shorter than a row");

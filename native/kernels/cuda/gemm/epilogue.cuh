@@ -6,6 +6,7 @@
 
 #include "batch_invariant/cuda/gemm.h"
 #include "kernels/cuda/common/convert.cuh"
+#include "kernels/cuda/elementwise/silu.cuh"
 
 namespace batch_invariant::cuda {
 
@@ -23,11 +24,16 @@ struct Epilogue {
   int n;
   bool paired;  // two neighbours of a row (even column first) are 4-byte aligned together
   bool wide;    // eight neighbours of a row are 16-byte aligned together
+  bool gated;   // GemmArgs::silu_gated: n counts columns of y, half of those of b
 
   // The accumulator as the contract has it. Tensor cores: a tiny negative sum may underflow to -0,
   // and whether a later step of zeros follows is the tile's choice; adding +0 makes both the same.
   __device__ __forceinline__ float Sum(float acc) const {
     return sizeof(T) == 2 ? __fadd_rn(acc, 0.0f) : acc;
+  }
+  // The value of y of a gate's and an up matrix's sum.
+  __device__ __forceinline__ float Gate(float gate, float up) const {
+    return SiluTimes<T>(ToFloat(FromFloat<T>(Sum(gate))), ToFloat(FromFloat<T>(Sum(up))));
   }
   // Whether the sum is the value.
   __device__ __forceinline__ bool Plain() const { return c == nullptr && alpha == 1.0f; }
@@ -77,7 +83,8 @@ Epilogue<T> MakeEpilogue(const GemmArgs& args) {
   e.alpha = args.alpha;
   e.beta = args.beta;
   e.m = static_cast<int>(args.m);
-  e.n = static_cast<int>(args.n);
+  e.n = static_cast<int>(args.silu_gated ? args.n / 2 : args.n);
+  e.gated = args.silu_gated;
   const auto address = reinterpret_cast<std::uintptr_t>(args.y);
   e.paired = address % 4 == 0 && args.y_row_stride % 2 == 0 && args.y_batch_stride % 2 == 0;
   e.wide = address % 16 == 0 && args.y_row_stride % 8 == 0 && args.y_batch_stride % 8 == 0;

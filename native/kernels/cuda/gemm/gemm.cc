@@ -3,10 +3,12 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "batch_invariant/cuda/elementwise.h"
 #include "kernels/cuda/gemm/gemm_f32.h"
 #include "kernels/cuda/gemm/gemm_kernels.h"
 #include "kernels/cuda/gemm/gemm_sm90_table.h"
@@ -101,6 +103,7 @@ std::span<const GemmKernel> GemmKernels() {
 
 bool Serves(const GemmKernel& kernel, const GemmArgs& g, const DeviceInfo& device) {
   if (kernel.type != g.type || device.compute_capability < 80) return false;
+  if (g.silu_gated && kernel.needs != GemmNeeds::kKVectorsSm90) return false;
   if (kernel.needs == GemmNeeds::kAnything) return true;
   if (!AreVectors(g.a.data, g.a.column_stride, g.a.row_stride, g.a_batch_stride, g.type)) {
     return false;
@@ -124,8 +127,67 @@ const char* GemmContract(ElementType type) {
   return type == ElementType::kFloat32 ? "gemm.f32.v1" : "gemm.tc16.v1";
 }
 
+namespace {
+
+bool GatesByItself(const GemmArgs& args, const DeviceInfo& device) {
+  const std::span<const GemmKernel> kernels = GemmKernels();
+  return std::any_of(kernels.begin(), kernels.end(), [&](const GemmKernel& kernel) {
+    return Serves(kernel, args, device);
+  });
+}
+
+}  // namespace
+
+Status GatedGemmWorkspaceBytes(const GemmArgs& args, std::size_t* bytes) {
+  *bytes = 0;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CheckGemmArgs(args));
+  DeviceInfo device;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
+  if (!GatesByItself(args, device)) *bytes = AlternatingBytes(args.type, args.m, args.n);
+  return Status::Ok();
+}
+
+Status GatedGemm(const GemmArgs& args, void* workspace, Stream stream) {
+  BATCH_INVARIANT_RETURN_IF_ERROR(CheckGemmArgs(args));
+  if (!args.silu_gated || args.n % 16 != 0 || args.batch != 1 || args.alpha != 1.0f ||
+      args.c.data != nullptr) {
+    return Status::InvalidArgument(
+        "gated MatMul: N is no multiple of 16, or there is more than one product, a scale or a c");
+  }
+  if (args.m == 0 || args.n == 0) return Status::Ok();
+  DeviceInfo device;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
+  if (GatesByItself(args, device)) {
+    return ChooseGemmKernel(args, device).launch(args, device, stream);
+  }
+  if (workspace == nullptr) return Status::InvalidArgument("gated MatMul: a missing workspace");
+  GemmArgs plain = args;
+  plain.silu_gated = false;
+  plain.y = workspace;
+  plain.y_row_stride = args.n;
+  BATCH_INVARIANT_RETURN_IF_ERROR(Gemm(plain, stream));
+  return GateAlternating(args.type, args.m, args.n, workspace, args.y, args.y_row_stride, stream);
+}
+
+Status GateAlternating(ElementType type, std::int64_t rows, std::int64_t n, const void* products,
+                       void* y, std::int64_t y_row_stride, Stream stream) {
+  GatedArgs gated;
+  gated.type = type;
+  gated.round_between = true;
+  gated.interleaved = true;
+  gated.rows = rows;
+  gated.width = n / 2;
+  gated.gate = products;
+  gated.up = static_cast<const char*>(products) + 8 * ElementSize(type);
+  gated.gate_stride = gated.up_stride = n;
+  gated.y = y;
+  gated.y_stride = y_row_stride;
+  return Gated(gated, stream);
+}
+
 Status Gemm(const GemmArgs& args, Stream stream) {
   BATCH_INVARIANT_RETURN_IF_ERROR(CheckGemmArgs(args));
+  if (args.silu_gated) return Status::InvalidArgument("MatMul: GatedGemm serves silu_gated");
   if (args.m == 0 || args.n == 0 || args.batch == 0) return Status::Ok();
   DeviceInfo device;
   BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));

@@ -36,6 +36,14 @@ bool Serves(const GemmKernel& kernel, const GemmArgs& args, const DeviceInfo& de
 // The kernel that Gemm launches.
 const GemmKernel& ChooseGemmKernel(const GemmArgs& args, const DeviceInfo& device);
 
+// The second half of a gated product whose kernel does not gate: products [rows, n] of a gate and an
+// up matrix that alternate in groups of eight columns, y [rows, n / 2].
+constexpr std::size_t AlternatingBytes(ElementType type, std::int64_t rows, std::int64_t n) {
+  return static_cast<std::size_t>(rows * n) * ElementSize(type);
+}
+Status GateAlternating(ElementType type, std::int64_t rows, std::int64_t n, const void* products,
+                       void* y, std::int64_t y_row_stride, Stream stream);
+
 }  // namespace batch_invariant::cuda
 
 #endif  // BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_KERNELS_H_

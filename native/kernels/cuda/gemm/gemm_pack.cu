@@ -49,6 +49,16 @@ __global__ void PackWeights(const Word* b, std::int64_t row_stride, std::int64_t
   }
 }
 
+// Columns of one of two matrices that alternate in groups of eight.
+template <typename Layout>
+struct AlternatingLayout {
+  Layout layout;
+  int offset;  // 0 or 8
+  __device__ std::int64_t operator()(std::int64_t n, std::int64_t k) const {
+    return layout(n / 8 * 16 + n % 8 + offset, k);
+  }
+};
+
 template <typename Word, typename Layout>
 Status Pack(std::int64_t k, std::int64_t n, std::int64_t filled_k, std::int64_t filled_n,
             const MatrixView& b, Layout layout, void* packed, Stream stream) {
@@ -80,6 +90,29 @@ Status PackGemmWeights(ElementType type, std::int64_t k, std::int64_t n, const M
   }
   return Pack<std::uint16_t>(k, n, PackedTilesK(k) * kPackedK, PackedTilesN(n) * kPackedColumns, b,
                              TileLayout{PackedTilesK(k)}, packed, stream);
+}
+
+Status PackGatedGemmWeights(ElementType type, std::int64_t k, std::int64_t n,
+                            const MatrixView& gate, const MatrixView& up, void* packed,
+                            Stream stream) {
+  if (k < 1 || n < 1 || n % 8 != 0) {
+    return Status::InvalidArgument("gated MatMul weights: N is no multiple of 8, or K is 0");
+  }
+  if (gate.data == nullptr || up.data == nullptr || packed == nullptr) {
+    return Status::InvalidArgument("gated MatMul weights: a missing buffer");
+  }
+  const auto pack = [&](const MatrixView& b, int offset) {
+    if (type == ElementType::kFloat32) {
+      const std::int64_t row = PackedF32Row(k);
+      return Pack<std::uint32_t>(k, n, row, n, b, AlternatingLayout<RowLayout>{{row}, offset},
+                                 packed, stream);
+    }
+    const std::int64_t tiles_k = PackedTilesK(k);
+    return Pack<std::uint16_t>(k, n, tiles_k * kPackedK, n, b,
+                               AlternatingLayout<TileLayout>{{tiles_k}, offset}, packed, stream);
+  };
+  BATCH_INVARIANT_RETURN_IF_ERROR(pack(gate, 0));
+  return pack(up, 8);
 }
 
 }  // namespace batch_invariant::cuda

@@ -202,13 +202,14 @@ __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const C
 }
 
 // Rows g and g + 8 of kCount blocks of 8 columns in the accumulator layout of mma.cuh, stored as 16
-// bytes a lane where alignment allows.
-template <typename T, int kCount>
+// bytes a lane where alignment allows. kFinished: acc are values of y, not sums.
+template <typename T, int kCount, bool kFinished = false>
 __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int row, int column,
                                             int lane, float (&acc)[4 * kCount]) {
   const int g = lane / 4, t = lane % 4;
   // Scaling and c are kept out of the common path: this code is unrolled over all accumulators.
-  if (e.Plain()) {
+  if (kFinished) {
+  } else if (e.Plain()) {
 #pragma unroll
     for (int i = 0; i < 4 * kCount; ++i) acc[i] = e.Sum(acc[i]);
   } else {
@@ -271,6 +272,18 @@ __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int
   }
 }
 
+// The same for kCount blocks that are a gate and an up matrix in turn.
+template <typename T, int kCount>
+__device__ __forceinline__ void StoreGatedBlocks(const Epilogue<T>& e, int row, int column,
+                                                 int lane, const float (&acc)[4 * kCount]) {
+  float gated[2 * kCount];
+#pragma unroll
+  for (int i = 0; i < 2 * kCount; ++i) {
+    gated[i] = e.Gate(acc[i / 4 * 8 + i % 4], acc[i / 4 * 8 + 4 + i % 4]);
+  }
+  StoreBlocks<T, kCount / 2, true>(e, 0, row, column, lane, gated);
+}
+
 template <typename T, typename Shape>
 __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
                                             const Epilogue<T>& epilogue, const Sm90Params& params,
@@ -310,7 +323,12 @@ __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
     const int row =
         (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kRowsA + group * 64 + warp * 16;
     const int column = (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN;
-    if (row < epilogue.m && column < epilogue.n && (warp * 16 < Shape::kRowsA)) {
+    if (row >= epilogue.m || warp * 16 >= Shape::kRowsA) continue;
+    if (epilogue.gated) {
+      if (column / 2 < epilogue.n) {
+        StoreGatedBlocks<T, Shape::kN / 8>(epilogue, row, column / 2, lane, acc);
+      }
+    } else if (column < epilogue.n) {
       StoreBlocks<T, Shape::kN / 8>(epilogue, batch, row, column, lane, acc);
     }
   }

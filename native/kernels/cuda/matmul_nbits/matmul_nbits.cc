@@ -3,11 +3,13 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/gemm/gemm_kernels.h"
 #include "kernels/cuda/matmul_nbits/nbits_kernels.h"
 #include "kernels/cuda/matmul_nbits/nbits_sm90_table.h"
 #include "kernels/cuda/matmul_nbits/nbits_tile.h"
@@ -51,6 +53,7 @@ std::span<const NBitsKernel> NBitsKernels() {
 bool Serves(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
             const DeviceInfo& device) {
   if (kernel.type != plan.type || device.compute_capability < 80) return false;
+  if (args.silu_gated && !kernel.needs_sm90) return false;
   if (kernel.stored_bits != 0 && kernel.stored_bits != StoredBits(plan)) return false;
   if (kernel.runs != 0 && kernel.runs != plan.runs()) return false;
   if (!kernel.needs_sm90) return true;
@@ -82,7 +85,55 @@ Status MakeMatMulNBitsPlan(ElementType type, std::int64_t k, std::int64_t n, std
   return Status::Ok();
 }
 
+namespace {
+
+bool GatesByItself(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
+                   const DeviceInfo& device) {
+  const std::span<const NBitsKernel> kernels = NBitsKernels();
+  return std::any_of(kernels.begin(), kernels.end(), [&](const NBitsKernel& kernel) {
+    return Serves(kernel, plan, args, device);
+  });
+}
+
+}  // namespace
+
+Status GatedMatMulNBitsWorkspaceBytes(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
+                                      std::size_t* bytes) {
+  *bytes = 0;
+  DeviceInfo device;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
+  if (!GatesByItself(plan, args, device)) *bytes = AlternatingBytes(plan.type, args.m, plan.n);
+  return Status::Ok();
+}
+
+Status GatedMatMulNBits(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, void* workspace,
+                        Stream stream) {
+  if (!args.silu_gated || plan.n % 16 != 0 || args.bias != nullptr || args.a == nullptr ||
+      args.packed == nullptr || args.y == nullptr) {
+    return Status::InvalidArgument(
+        "gated MatMulNBits: N is no multiple of 16, there is a bias, or an operand is missing");
+  }
+  if (args.m == 0) return Status::Ok();
+  DeviceInfo device;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
+  if (GatesByItself(plan, args, device)) {
+    return ChooseNBitsKernel(plan, args, device).launch(plan, args, device, stream);
+  }
+  if (workspace == nullptr) {
+    return Status::InvalidArgument("gated MatMulNBits: a missing workspace");
+  }
+  MatMulNBitsArgs plain = args;
+  plain.silu_gated = false;
+  plain.y = workspace;
+  plain.y_row_stride = plan.n;
+  BATCH_INVARIANT_RETURN_IF_ERROR(MatMulNBits(plan, plain, stream));
+  return GateAlternating(plan.type, args.m, plan.n, workspace, args.y, args.y_row_stride, stream);
+}
+
 Status MatMulNBits(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, Stream stream) {
+  if (args.silu_gated) {
+    return Status::InvalidArgument("MatMulNBits: GatedMatMulNBits serves silu_gated");
+  }
   if (args.m < 0) return Status::InvalidArgument("MatMulNBits: a negative row count");
   if (args.m > std::numeric_limits<std::int32_t>::max()) {
     return Status::Unsupported("MatMulNBits: more than 2^31 - 1 rows");

@@ -17,6 +17,7 @@ inline GemmArgs AsGemm(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args)
   g.c = {args.bias, 0, 1};
   g.y = args.y;
   g.y_row_stride = args.y_row_stride;
+  g.silu_gated = args.silu_gated;
   return g;
 }
 

@@ -19,6 +19,20 @@ struct Source {
   ZeroPoints zero_points;
 };
 
+// One matrix, or two whose rows alternate in groups of eight.
+struct Sources {
+  Source of[2];
+  bool alternate;
+
+  // The matrix of packed row n, and the row there.
+  __device__ const Source& Locate(std::int64_t* n) const {
+    if (!alternate) return of[0];
+    const Source& source = of[*n / 8 % 2];
+    *n = *n / 16 * 8 + *n % 8;
+    return source;
+  }
+};
+
 __device__ std::uint32_t Code(const Source& s, std::int64_t n, std::int64_t k) {
   if (n >= s.n || k >= s.k) return 0;
   const std::int64_t row_bytes = s.blocks * s.block_size * s.bits / 8;
@@ -28,7 +42,7 @@ __device__ std::uint32_t Code(const Source& s, std::int64_t n, std::int64_t k) {
 
 // One block a record, one thread a word of codes or a scale at a time.
 template <typename T>
-__global__ void PackRecords(Source s, PackedLayout layout, float zero_offset,
+__global__ void PackRecords(Sources sources, PackedLayout layout, float zero_offset,
                             unsigned char* packed) {
   const int record_n = blockIdx.x / layout.records_k, record_k = blockIdx.x % layout.records_k;
   const std::int64_t n0 = std::int64_t{record_n} * kRecordRows;
@@ -53,7 +67,8 @@ __global__ void PackRecords(Source s, PackedLayout layout, float zero_offset,
         i = 2 * part + e / 2;
         half = e % 2;
       }
-      const std::int64_t n = n0 + g + 8 * (i % 2);
+      std::int64_t n = n0 + g + 8 * (i % 2);
+      const Source& s = sources.Locate(&n);
       const std::int64_t k = k0 + 16 * step + 2 * t + 8 * (i / 2) + half;
       word |= Code(s, n, k) << (e * layout.bits);
     }
@@ -64,7 +79,9 @@ __global__ void PackRecords(Source s, PackedLayout layout, float zero_offset,
   T* zeros = reinterpret_cast<T*>(out + layout.code_bytes() + layout.scale_bytes());
   for (int i = threadIdx.x; i < layout.parts * kRecordRows; i += blockDim.x) {
     const int part = i / kRecordRows, row = i % kRecordRows / 2 + i % 2 * 8;
-    const std::int64_t n = n0 + row, k = k0 + (std::int64_t{part} << layout.part_shift);
+    std::int64_t n = n0 + row;
+    const std::int64_t k = k0 + (std::int64_t{part} << layout.part_shift);
+    const Source& s = sources.Locate(&n);
     const bool inside = n < s.n && k < s.k;
     const std::int64_t block = k / s.block_size;
     scales[i] = inside ? static_cast<const T*>(s.scales)[n * s.blocks + block] : T(0.0f);
@@ -90,11 +107,28 @@ std::size_t PackedMatMulNBitsBytes(const MatMulNBitsPlan& plan) {
   return std::size_t(layout.records_n) * layout.records_k * layout.record_bytes();
 }
 
-Status PackMatMulNBits(const MatMulNBitsPlan& plan, const void* b, const void* scales,
-                       const void* zero_points, void* packed, Stream stream) {
-  if (plan.n == 0 || plan.k == 0) return Status::Ok();
-  if (b == nullptr || scales == nullptr || packed == nullptr ||
-      (plan.zero_points != ZeroPoints::kDefault && zero_points == nullptr)) {
+namespace {
+
+Status MakeSource(const MatMulNBitsPlan& plan, const NBitsWeights& weights, Source* source) {
+  if (weights.b == nullptr || weights.scales == nullptr ||
+      (plan.zero_points != ZeroPoints::kDefault && weights.zero_points == nullptr)) {
+    return Status::InvalidArgument("MatMulNBits weights: a missing buffer");
+  }
+  *source = {static_cast<const std::uint8_t*>(weights.b),
+             weights.scales,
+             weights.zero_points,
+             plan.k,
+             plan.n,
+             plan.blocks(),
+             plan.bits,
+             static_cast<int>(plan.block_size),
+             plan.zero_points};
+  return Status::Ok();
+}
+
+// `plan` is that of the packed matrix.
+Status Pack(const MatMulNBitsPlan& plan, const Sources& sources, void* packed, Stream stream) {
+  if (packed == nullptr) {
     return Status::InvalidArgument("MatMulNBits weights: a missing buffer");
   }
   const PackedLayout layout = LayoutOf(plan);
@@ -102,29 +136,45 @@ Status PackMatMulNBits(const MatMulNBitsPlan& plan, const void* b, const void* s
   if (records > 0x7fffffff) {
     return Status::Unsupported("MatMulNBits weights: more than 2^42 elements");
   }
-  const Source source{static_cast<const std::uint8_t*>(b),
-                      scales,
-                      zero_points,
-                      plan.k,
-                      plan.n,
-                      plan.blocks(),
-                      plan.bits,
-                      static_cast<int>(plan.block_size),
-                      plan.zero_points};
   const float offset = ZeroOffset(plan.type, layout.bits);
   auto* out = static_cast<unsigned char*>(packed);
   const auto grid = static_cast<unsigned>(records);
   switch (plan.type) {
     case ElementType::kFloat16:
-      PackRecords<__half><<<grid, 128, 0, stream>>>(source, layout, offset, out);
+      PackRecords<__half><<<grid, 128, 0, stream>>>(sources, layout, offset, out);
       break;
     case ElementType::kBFloat16:
-      PackRecords<__nv_bfloat16><<<grid, 128, 0, stream>>>(source, layout, offset, out);
+      PackRecords<__nv_bfloat16><<<grid, 128, 0, stream>>>(sources, layout, offset, out);
       break;
     default:
-      PackRecords<float><<<grid, 128, 0, stream>>>(source, layout, offset, out);
+      PackRecords<float><<<grid, 128, 0, stream>>>(sources, layout, offset, out);
   }
   return LaunchStatus("PackMatMulNBits");
+}
+
+}  // namespace
+
+Status PackMatMulNBits(const MatMulNBitsPlan& plan, const void* b, const void* scales,
+                       const void* zero_points, void* packed, Stream stream) {
+  if (plan.n == 0 || plan.k == 0) return Status::Ok();
+  Sources sources = {};
+  BATCH_INVARIANT_RETURN_IF_ERROR(MakeSource(plan, {b, scales, zero_points}, &sources.of[0]));
+  return Pack(plan, sources, packed, stream);
+}
+
+Status PackGatedMatMulNBits(const MatMulNBitsPlan& plan, const NBitsWeights& gate,
+                            const NBitsWeights& up, void* packed, Stream stream) {
+  if (plan.n < 1 || plan.k < 1 || plan.n % 8 != 0) {
+    return Status::InvalidArgument(
+        "gated MatMulNBits weights: N is no multiple of 8, or K is 0");
+  }
+  Sources sources = {};
+  sources.alternate = true;
+  BATCH_INVARIANT_RETURN_IF_ERROR(MakeSource(plan, gate, &sources.of[0]));
+  BATCH_INVARIANT_RETURN_IF_ERROR(MakeSource(plan, up, &sources.of[1]));
+  MatMulNBitsPlan both = plan;
+  both.n = 2 * plan.n;
+  return Pack(both, sources, packed, stream);
 }
 
 }  // namespace batch_invariant::cuda

@@ -4,14 +4,14 @@
 #include <array>
 
 #include "ort/ops/cuda/cuda_types.h"
+#include "ort/ops/cuda/matmul_nbits_plan.h"
 #include "ort/ops/cuda/op_table.h"
 #include "ort/ops/element_types.h"
 #include "ort/ops/matmul_nbits_weights.h"
 
 namespace batch_invariant::ort {
-namespace {
 
-Status MakePlan(const NodeInfo& node, cuda::MatMulNBitsPlan* plan) {
+Status MakeCudaMatMulNBitsPlan(const NodeInfo& node, cuda::MatMulNBitsPlan* plan) {
   cuda::ZeroPoints zero_points = cuda::ZeroPoints::kDefault;
   if (node.HasInput(3)) {
     zero_points =
@@ -21,6 +21,8 @@ Status MakePlan(const NodeInfo& node, cuda::MatMulNBitsPlan* plan) {
                                    node.Int("bits", 4), node.Int("block_size", 0), zero_points,
                                    plan);
 }
+
+namespace {
 
 Status Accept(const NodeInfo& node) {
   BATCH_INVARIANT_RETURN_IF_ERROR(AcceptMatMulNBits(node));
@@ -32,7 +34,7 @@ Status Accept(const NodeInfo& node) {
     return Status::Unsupported("zero points of another type than the activations are not served");
   }
   cuda::MatMulNBitsPlan plan;
-  return MakePlan(node, &plan);
+  return MakeCudaMatMulNBitsPlan(node, &plan);
 }
 
 class MatMulNBitsKernel final : public OpKernel {
@@ -138,14 +140,14 @@ class MatMulNBitsKernel final : public OpKernel {
 
 Status Create(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel) {
   cuda::MatMulNBitsPlan plan;
-  BATCH_INVARIANT_RETURN_IF_ERROR(MakePlan(node, &plan));
+  BATCH_INVARIANT_RETURN_IF_ERROR(MakeCudaMatMulNBitsPlan(node, &plan));
   *kernel = std::make_unique<MatMulNBitsKernel>(node, plan);
   return Status::Ok();
 }
 
 const char* Contract(const NodeInfo& node) {
   cuda::MatMulNBitsPlan plan;
-  return MakePlan(node, &plan).ok() ? plan.contract() : "";
+  return MakeCudaMatMulNBitsPlan(node, &plan).ok() ? plan.contract() : "";
 }
 
 }  // namespace
