@@ -132,6 +132,7 @@ public sealed class DecoderModel : IDisposable
         OrtEpDevice? device = null;
         if (options.Kernels == KernelSet.BatchInvariant)
         {
+            sessionOptions.AddSessionConfigEntry("ep.batchinvariantexecutionprovider.fuse", options.FusesNodes ? "1" : "0");
             sessionOptions.AppendBatchInvariant(new BatchInvariantOptions
             {
                 DeviceId = options.DeviceId,

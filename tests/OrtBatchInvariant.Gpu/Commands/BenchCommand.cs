@@ -29,7 +29,7 @@ internal static class BenchCommand
         var command = new Command("bench", "Measure decode steps and prefills of a Llama-3-8B shaped decoder with random weights.");
         var common = new CommonOptions(command);
         var rows = new Option<int[]>("--rows") { Description = "Batch sizes of decode steps.", DefaultValueFactory = _ => [1, 8, 32], AllowMultipleArgumentsPerToken = true };
-        var prefill = new Option<int[]>("--prefill") { Description = "Prompt lengths of prefills.", DefaultValueFactory = _ => [1024, 2048, 8192], AllowMultipleArgumentsPerToken = true };
+        var prefill = new Option<int[]>("--prefill") { Description = "Prompt lengths of prefills.", DefaultValueFactory = _ => [1024, 2048, 8192], Arity = ArgumentArity.ZeroOrMore, AllowMultipleArgumentsPerToken = true };
         var dtypes = new Option<string[]>("--dtypes") { Description = "fp16, bf16 and int4.", DefaultValueFactory = _ => ["fp16", "int4"], AllowMultipleArgumentsPerToken = true };
         var layers = new Option<int>("--layers") { Description = "Number of layers.", DefaultValueFactory = _ => 32 };
         var name = new Option<string>("--name") { Description = "What to call the device.", DefaultValueFactory = _ => "" };

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "batch_invariant/cuda/elementwise.h"
 #include "batch_invariant/cuda/matmul_nbits.h"
 #include "cuda/common/device_test.h"
 #include "cuda/gemm/reference.cuh"
@@ -211,6 +212,71 @@ TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
       y.Poison();
       ASSERT_STATUS_OK(kernel.launch(weights.plan, args, device, nullptr));
       EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u) << kernel.name;
+    }
+  }
+}
+
+// silu(a gate) * (a up) in one product has the bytes of the nodes one by one, from every kernel.
+TYPED_TEST(MatMulNBitsTest, GatedHasTheBytesOfTheNodes) {
+  using T = TypeParam;
+  DeviceInfo device;
+  ASSERT_STATUS_OK(CurrentDevice(&device));
+  constexpr DataType kType = sizeof(T) == 4                ? DataType::kFloat32
+                             : std::is_same_v<T, __half> ? DataType::kFloat16
+                                                         : DataType::kBFloat16;
+  struct Shape {
+    std::int64_t n, k;
+  };
+  for (const int bits : {4, 8}) {
+    for (const ZeroPoints kind : {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kElement}) {
+      for (const auto& [n, k] : std::vector<Shape>{{72, 200}, {264, 1024}, {520, 4096}}) {
+        const Weights<T> gate(k, n, bits, 32, kind), up(k, n, bits, 32, kind);
+        MatMulNBitsPlan both = gate.plan;
+        both.n = 2 * n;
+        Buffer<std::uint8_t> packed(PackedMatMulNBitsBytes(both));
+        const auto source = [&](const Weights<T>& w) {
+          const void* zeros = kind == ZeroPoints::kPacked    ? static_cast<void*>(w.packed_zeros.data())
+                              : kind == ZeroPoints::kElement ? static_cast<void*>(w.element_zeros.data())
+                                                             : nullptr;
+          return NBitsWeights{w.b.data(), w.scales.data(), zeros};
+        };
+        ASSERT_STATUS_OK(
+            PackGatedMatMulNBits(gate.plan, source(gate), source(up), packed.data(), nullptr));
+        ASSERT_CUDA(cudaDeviceSynchronize());
+        ASSERT_TRUE(packed.GuardsIntact());
+        for (const std::int64_t m : {1, 8, 17, 64, 130}) {
+          Buffer<T> a(m * k), g(m * n), u(m * n), s(m * n), y(m * n);
+          test::Randomize(a.data(), a.size(), k);
+          ASSERT_STATUS_OK(MatMulNBits(gate.plan, gate.Args(m, a.data(), g.data()), nullptr));
+          ASSERT_STATUS_OK(MatMulNBits(up.plan, up.Args(m, a.data(), u.data()), nullptr));
+          const UnaryArgs unary{UnaryOp::kSigmoid, kType, m, n, 1.0f, g.data(), nullptr, s.data()};
+          ASSERT_STATUS_OK(Unary(unary, nullptr));
+          const std::int64_t shape[] = {m * n}, one[] = {1};
+          for (const T* factor : {g.data(), u.data()}) {
+            ASSERT_STATUS_OK(Binary({BinaryOp::kMul, kType, shape, s.data(), one, factor, one,
+                                     s.data()},
+                                    nullptr));
+          }
+          MatMulNBitsArgs args = gate.Args(m, a.data(), y.data());
+          args.packed = packed.data();
+          args.packed_is_ready = true;
+          args.silu_gated = true;
+          std::size_t bytes = 0;
+          ASSERT_STATUS_OK(GatedMatMulNBitsWorkspaceBytes(both, args, &bytes));
+          Buffer<std::uint8_t> workspace(bytes);
+          ASSERT_STATUS_OK(GatedMatMulNBits(both, args, workspace.data(), nullptr));
+          EXPECT_EQ(Differences(y.data(), n, s.data(), n, m, n), 0u)
+              << "m " << m << " n " << n << " bits " << bits;
+          EXPECT_TRUE(y.GuardsIntact());
+          for (const NBitsKernel& kernel : NBitsKernels()) {
+            if (!Serves(kernel, both, args, device)) continue;
+            y.Poison();
+            ASSERT_STATUS_OK(kernel.launch(both, args, device, nullptr));
+            EXPECT_EQ(Differences(y.data(), n, s.data(), n, m, n), 0u)
+                << kernel.name << " m " << m << " n " << n << " bits " << bits;
+          }
+        }
+      }
     }
   }
 }
