@@ -68,13 +68,13 @@ Status PackMatMulNBits(const MatMulNBitsPlan& plan, const void* b, const void* s
 
 // The same for silu_gated. `plan` is that of one matrix, its n a multiple of 8; `packed` that of a
 // plan with twice the n.
-struct NBitsWeights {
+struct NBitsTensors {
   const void* b = nullptr;
   const void* scales = nullptr;
   const void* zero_points = nullptr;
 };
-Status PackGatedMatMulNBits(const MatMulNBitsPlan& plan, const NBitsWeights& gate,
-                            const NBitsWeights& up, void* packed, Stream stream);
+Status PackGatedMatMulNBits(const MatMulNBitsPlan& plan, const NBitsTensors& gate,
+                            const NBitsTensors& up, void* packed, Stream stream);
 
 struct MatMulNBitsArgs {
   std::int64_t m = 0;

@@ -20,6 +20,8 @@ constexpr double kLog2E = 1.4426950408889634;
 constexpr int kMaxSplitRows = 64;
 constexpr int kSplitRowTile = 16;
 constexpr int kMaxSplitBatch = 512;
+// Key blocks up to which one thread block merges a tile; more are spread by the merge kernel.
+constexpr int kMaxOwnMergeBlocks = 128;
 constexpr std::size_t kAlignment = 256;
 
 std::size_t Aligned(std::size_t bytes) {
@@ -27,8 +29,9 @@ std::size_t Aligned(std::size_t bytes) {
 }
 
 struct SplitWorkspace {
-  std::size_t acc = 0, ml = 0, prefix = 0;  // bytes of each part, aligned
-  std::size_t Total() const { return acc + ml + prefix; }
+  std::size_t acc = 0, ml = 0, prefix = 0, arrived = 0;  // bytes of each part, aligned
+  int tiles = 0;
+  std::size_t Total() const { return acc + ml + prefix + arrived; }
 };
 
 bool UsesSplit(const AttentionArgs& args) {
@@ -47,7 +50,8 @@ SplitWorkspace PlanSplit(const AttentionArgs& args) {
                             CeilDiv(args.tokens * (args.heads / args.kv_heads), kSplitRowTile);
   const std::size_t blocks = rows * MaxBlocks(args);
   return {Aligned(blocks * args.head_size * sizeof(float)), Aligned(blocks * sizeof(float2)),
-          Aligned(tiles * sizeof(std::int32_t))};
+          Aligned(tiles * sizeof(std::int32_t)), Aligned(tiles * sizeof(std::int32_t)),
+          static_cast<int>(tiles)};
 }
 
 bool Empty(const AttentionArgs& args) { return args.batch == 0 || args.tokens == 0; }
@@ -99,7 +103,7 @@ Status Launch(const CoreArgs& args, const DeviceInfo& device, Stream stream) {
     status = launch(LaunchWalk<T, 256>, LaunchSplit<T, 256>);
   }
   BATCH_INVARIANT_RETURN_IF_ERROR(status);
-  return split ? LaunchMerge<T>(args, device, stream) : Status::Ok();
+  return split && args.arrived == nullptr ? LaunchMerge<T>(args, device, stream) : Status::Ok();
 }
 
 // What GroupQueryAttention keeps in the workspace beside the core's scratch.
@@ -209,7 +213,18 @@ Status Check(const GroupQueryAttentionArgs& args) {
   return Status::Ok();
 }
 
-Status LaunchCore(const AttentionArgs& args, bool follows_prepare, void* workspace,
+// Counters that a preparing kernel sets to 0 let the split kernel merge by itself.
+bool MergesByItself(const AttentionArgs& args) {
+  return UsesSplit(args) && MaxBlocks(args) <= kMaxOwnMergeBlocks;
+}
+
+std::int32_t* Arrived(const SplitWorkspace& plan, void* workspace) {
+  return reinterpret_cast<std::int32_t*>(static_cast<char*>(workspace) + plan.acc + plan.ml +
+                                         plan.prefix);
+}
+
+// `prepare`: the kernel ahead in the stream, or null.
+Status LaunchCore(const AttentionArgs& args, const PrepareArgs* prepare, void* workspace,
                   std::size_t workspace_bytes, Stream stream) {
   if (args.query.data == nullptr || args.key.data == nullptr || args.value.data == nullptr ||
       args.output == nullptr) {
@@ -231,13 +246,15 @@ Status LaunchCore(const AttentionArgs& args, bool follows_prepare, void* workspa
   core.scale = static_cast<float>(scale);
   core.plain_scale = static_cast<float>(scale * kLog2E);
   core.general = args.softcap > 0.0f || args.bias != nullptr;
-  core.follows_prepare = follows_prepare;
+  core.follows_prepare = prepare != nullptr;
+  core.past_is_ready = prepare != nullptr && KeepsPast(*prepare);
   core.max_blocks = MaxBlocks(args);
   if (plan.Total() > 0) {
     char* base = static_cast<char*>(workspace);
     core.partial_acc = reinterpret_cast<float*>(base);
     core.partial_ml = reinterpret_cast<float2*>(base + plan.acc);
     core.prefix = reinterpret_cast<std::int32_t*>(base + plan.acc + plan.ml);
+    core.arrived = prepare == nullptr ? nullptr : prepare->arrived;
   }
   if (args.type == ElementType::kFloat32) return LaunchF32(core, stream);
   DeviceInfo device;
@@ -266,7 +283,7 @@ Status Attention(const AttentionArgs& args, void* workspace, std::size_t workspa
                  Stream stream) {
   BATCH_INVARIANT_RETURN_IF_ERROR(Check(args));
   if (Empty(args)) return Status::Ok();
-  return LaunchCore(args, false, workspace, workspace_bytes, stream);
+  return LaunchCore(args, nullptr, workspace, workspace_bytes, stream);
 }
 
 Status GroupQueryAttentionWorkspaceBytes(const GroupQueryAttentionArgs& args, std::size_t* bytes) {
@@ -303,9 +320,16 @@ Status GroupQueryAttention(const GroupQueryAttentionArgs& args, void* workspace,
     prepare.past_key = prepare.present_key;
     prepare.past_value = prepare.present_value;
   }
+  void* scratch = base == nullptr ? nullptr : base + own;
+  if (const SplitWorkspace split = PlanSplit(core); MergesByItself(core)) {
+    if (workspace_bytes - own < split.Total() || scratch == nullptr) {
+      return Status::InvalidArgument("attention: the workspace is smaller than asked for");
+    }
+    prepare.arrived = Arrived(split, scratch);
+    prepare.arrived_count = split.tiles;
+  }
   BATCH_INVARIANT_RETURN_IF_ERROR(LaunchPrepare(prepare, stream));
-  return LaunchCore(core, true, base == nullptr ? nullptr : base + own, workspace_bytes - own,
-                    stream);
+  return LaunchCore(core, &prepare, scratch, workspace_bytes - own, stream);
 }
 
 }  // namespace batch_invariant::cuda

@@ -16,11 +16,16 @@ struct CoreArgs : AttentionArgs {
   bool general = false;   // softcap or bias: the general form
   // The kernel ahead in the stream is LaunchPrepare's, which does not write `last_key`.
   bool follows_prepare = false;
+  // LaunchPrepare writes nothing but new tokens: the keys and values before them are there.
+  bool past_is_ready = false;
 
   // Scratch of the split kernels; row g = (b * kv_heads + kv_head) * tokens * group + r.
   float* partial_acc = nullptr;    // [row g, block, head_size]: ab of one block, or a prefix's acc
   float2* partial_ml = nullptr;    // [row g, block]: (mb, lb) or (m, l); lb = -1: an untouched row
   std::int32_t* prefix = nullptr;  // [tile]: blocks merged by the first thread block of that tile
+  // [tile]: blocks whose part is in the scratch; 0 at first. The thread block that brings the last
+  // one merges the tile. Null: the merge kernel does.
+  std::int32_t* arrived = nullptr;
   int max_blocks = 0;
 };
 

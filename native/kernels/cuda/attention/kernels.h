@@ -25,7 +25,11 @@ struct PrepareArgs : GroupQueryAttentionArgs {
   // Where the queries go, [batch, tokens, heads, head_size]; null: they are used as they are.
   void* prepared_query = nullptr;
   bool from_start = false;
+  std::int32_t* arrived = nullptr;  // CoreArgs::arrived, set to 0; null: none
+  int arrived_count = 0;
 };
+// Whether LaunchPrepare leaves what is in the present buffers already, but for new tokens.
+bool KeepsPast(const PrepareArgs& args);
 Status LaunchPrepare(const PrepareArgs& args, Stream stream);
 
 }  // namespace batch_invariant::cuda

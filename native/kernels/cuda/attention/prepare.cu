@@ -75,6 +75,10 @@ __global__ void __launch_bounds__(kThreads)
   // In this order: attention reads the lengths before it waits.
   WaitForDependencies();
   LaunchDependents();
+  const std::int64_t thread =
+      ((std::int64_t{blockIdx.z} * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * kThreads +
+      threadIdx.x;
+  if (thread < args.arrived_count) args.arrived[thread] = 0;
   const int heads = args.heads + 2 * args.kv_heads;
   // `lanes` is a power of two; blockIdx.y walks over (b, token), blockIdx.x over the heads of one.
   const int shift = 31 - __clz(lanes);
@@ -205,8 +209,7 @@ template <typename T>
 Status Launch(const PrepareArgs& args, Stream stream) {
   DeviceInfo device;
   BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
-  const bool shared = args.past_key == args.present_key && args.past_value == args.present_value;
-  if (!shared) {
+  if (!KeepsPast(args)) {
     const std::int64_t vectors = static_cast<std::int64_t>(args.batch) * args.kv_heads *
                                  args.present_capacity * args.head_size *
                                  static_cast<int>(sizeof(T)) / 16;
@@ -231,6 +234,10 @@ Status Launch(const PrepareArgs& args, Stream stream) {
 }
 
 }  // namespace
+
+bool KeepsPast(const PrepareArgs& args) {
+  return args.past_key == args.present_key && args.past_value == args.present_value;
+}
 
 Status LaunchPrepare(const PrepareArgs& args, Stream stream) {
   switch (args.type) {

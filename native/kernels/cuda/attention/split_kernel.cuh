@@ -5,7 +5,8 @@
 // of 16 rows; thread block i of n works on items [total * i / n, total * (i + 1) / n) in order.
 // Where it meets a tile's first block it merges from there on and writes the output if it reaches
 // the last one; otherwise it leaves the state of that prefix, and every other block leaves (mb, lb,
-// ab), for the merge kernel. Where the cuts fall depends on the whole batch; what is added to what,
+// ab). The thread block that brings a tile's last part merges it all, or the merge kernel does.
+// Where the cuts fall and who merges depend on the whole batch and on chance; what is added to what,
 // and in which order, does not. 4 warps: each takes 32 keys of the scores and a quarter of the
 // value columns. Keys and values come through a ring of kSlots tiles.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_SPLIT_KERNEL_CUH_
@@ -25,6 +26,7 @@ struct SplitShared {
   std::uint32_t touched[kSplitWarps][2];                    // ballots of rows g and g + 8
   std::uint16_t keep[kSplitThreads];                        // KeepBits of each thread, 16 of them
   int items_before[kMaxSplitBatch + 1];                     // items of the sequences before b
+  bool brought_last;
   alignas(16) std::uint16_t p[kSplitRows][kBlockKeys + 8];  // padded: ldmatrix without conflicts
 };
 
@@ -184,6 +186,85 @@ __device__ __forceinline__ void MultiplySplitValues(std::uint32_t values, std::u
   }
 }
 
+// Rows of row tiles that see no key at all become 0.
+template <typename T>
+__device__ __forceinline__ void ClearEmptyTiles(const CoreArgs& args) {
+  const int tiles = SplitTiles(args), rows_of_head = args.tokens * args.group;
+  for (int i = blockIdx.x; i < args.batch * args.kv_heads * tiles; i += gridDim.x) {
+    const int tile = i % tiles, head_index = i / tiles, b = head_index / args.kv_heads;
+    const Sequence sequence = SequenceOf(args, b);
+    const RowTile t = SplitTileOf(args, sequence, tile);
+    if (t.high > t.low) continue;
+    const int rows = min(kSplitRows, rows_of_head - tile * kSplitRows);
+    const int pieces = args.head_size / 8;
+    for (int j = threadIdx.x; j < rows * pieces; j += kSplitThreads) {
+      const QueryRow row =
+          RowOf(args, sequence, head_index % args.kv_heads, tile * kSplitRows + j / pieces);
+      T* output = static_cast<T*>(args.output) + b * args.output_strides.batch_stride +
+                  row.head * args.output_strides.head_stride +
+                  row.token * args.output_strides.token_stride;
+      reinterpret_cast<uint4*>(output)[j % pieces] = make_uint4(0, 0, 0, 0);
+    }
+  }
+}
+
+// Merges a tile from what all its thread blocks left: a thread takes four columns of a row at a
+// time and runs the chain of step 5.
+template <typename T>
+__device__ __forceinline__ void MergeOwnTile(const CoreArgs& args, const Cursor& cursor) {
+  constexpr int kAhead = 8;  // blocks whose loads are in flight
+  const int rows_of_head = args.tokens * args.group;
+  const int head_index = cursor.b * args.kv_heads + cursor.kv_head;
+  const int blocks = cursor.blocks.last - cursor.blocks.first;
+  const int done = __ldcg(args.prefix + head_index * SplitTiles(args) + cursor.tile);
+  const int rows = min(kSplitRows, rows_of_head - cursor.tile * kSplitRows);
+  const int pieces = args.head_size / 4;
+  for (int i = threadIdx.x; i < rows * pieces; i += kSplitThreads) {
+    const int r = cursor.tile * kSplitRows + i / pieces, column = i % pieces * 4;
+    const std::int64_t place =
+        (static_cast<std::int64_t>(head_index) * rows_of_head + r) * args.max_blocks;
+    const float2* const states = args.partial_ml + place;
+    const float* const parts = args.partial_acc + place * args.head_size + column;
+    const auto part = [&](int block) {
+      return __ldcg(reinterpret_cast<const float4*>(
+          parts + static_cast<std::int64_t>(block) * args.head_size));
+    };
+    const float2 first = __ldcg(states + done - 1);
+    RowState state = {first.x, first.y};
+    float4 acc = part(done - 1);
+    for (int block = done; block < blocks; block += kAhead) {
+      float2 ml[kAhead];
+      float4 ab[kAhead];
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        const int at = min(block + j, blocks - 1);
+        ml[j] = __ldcg(states + at);
+        ab[j] = part(at);
+      }
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        if (block + j >= blocks || ml[j].y == -1.0f) continue;
+        const MergeFactors f = Merge(state, ml[j].x, ml[j].y);
+        acc.x = MergeElement(acc.x, ab[j].x, f);
+        acc.y = MergeElement(acc.y, ab[j].y, f);
+        acc.z = MergeElement(acc.z, ab[j].z, f);
+        acc.w = MergeElement(acc.w, ab[j].w, f);
+      }
+    }
+    const QueryRow row = RowOf(args, cursor.sequence, cursor.kv_head, r);
+    const FinishFactors finish = Finish<T>(args, state, row.head);
+    const bool sees_keys = row.high > row.low;
+    uint2 out = make_uint2(
+        PackPair<T>(FinishElement(acc.x, finish), FinishElement(acc.y, finish)),
+        PackPair<T>(FinishElement(acc.z, finish), FinishElement(acc.w, finish)));
+    if (!sees_keys) out = make_uint2(0, 0);
+    T* output = static_cast<T*>(args.output) + cursor.b * args.output_strides.batch_stride +
+                row.head * args.output_strides.head_stride +
+                row.token * args.output_strides.token_stride;
+    *reinterpret_cast<uint2*>(output + column) = out;
+  }
+}
+
 template <typename T, int kHead, int kSlots>
 __global__ void __launch_bounds__(kSplitThreads)
     SplitKernel(const __grid_constant__ CoreArgs args) {
@@ -197,37 +278,49 @@ __global__ void __launch_bounds__(kSplitThreads)
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
   const std::uint32_t p_address = SharedAddress(&shared.p[lane & 15][0]) + ((lane >> 4) << 4);
 
-  // Lengths come from before the kernel that this one overlaps with; queries and new keys do not.
+  // Lengths and the past come from before the kernel that this one overlaps with; queries and new
+  // keys do not.
   LaunchDependents();
   const int total = CountItems(args, shared);
-  WaitForDependencies();
   const auto cut = [&](unsigned i) {
     return static_cast<int>(static_cast<std::int64_t>(total) * i / gridDim.x);
   };
   const int first_item = cut(blockIdx.x), last_item = cut(blockIdx.x + 1);
+  Cursor load, cursor;
+  if (first_item < last_item) load.Seek(args, shared.items_before, first_item);
+  cursor = load;
+  const auto load_keys_or_values = [&](int tile, int slot_number) {
+    const HeadTensor& tensor = tile % 2 == 0 ? args.key : args.value;
+    const T* head = static_cast<const T*>(tensor.data) + load.b * tensor.batch_stride +
+                    load.kv_head * tensor.head_stride;
+    LoadBlock<T, kHead, kSplitThreads>(threadIdx.x, ring + slot_number * Tile<kHead>::kBytes, head,
+                                       tensor.token_stride, load.block * kBlockKeys, load.rows.low,
+                                       load.rows.high, args.head_size);
+  };
+  // The first keys and values, if they are of the past.
+  constexpr int kEarly = kSlots - 1 < 2 ? kSlots - 1 : 2;
+  const bool early = args.past_is_ready && first_item < last_item &&
+                     (load.block + 1) * kBlockKeys <= load.sequence.past;
+  if (early) {
+#pragma unroll
+    for (int tile = 0; tile < kEarly; ++tile) load_keys_or_values(tile, tile);
+  }
+  WaitForDependencies();
+  if (args.arrived != nullptr) ClearEmptyTiles<T>(args);
   if (first_item == last_item) return;
 
-  Cursor load, cursor;
-  load.Seek(args, shared.items_before, first_item);
-  cursor = load;
   // Tile number t = 0, 1, 2, ...: the keys, then the values of each item in turn.
   const int tiles = 2 * (last_item - first_item);
   int next_tile = 0, next_slot = 0;
   bool load_queries = true;
   const auto load_next = [&] {
     if (next_tile < tiles) {
-      const std::uint32_t slot = ring + next_slot * Tile<kHead>::kBytes;
-      const HeadTensor& tensor = next_tile % 2 == 0 ? args.key : args.value;
-      const T* head = static_cast<const T*>(tensor.data) + load.b * tensor.batch_stride +
-                      load.kv_head * tensor.head_stride;
       if (next_tile % 2 == 0 && load_queries) {
         LoadQueries<T, kHead, kSplitThreads, kSplitRows>(queries + load.parity * kQueryBytes, args,
                                                          load.b, load.kv_head,
                                                          load.tile * kSplitRows);
       }
-      LoadBlock<T, kHead, kSplitThreads>(threadIdx.x, slot, head, tensor.token_stride,
-                                         load.block * kBlockKeys, load.rows.low, load.rows.high,
-                                         args.head_size);
+      if (!early || next_tile >= kEarly) load_keys_or_values(next_tile, next_slot);
       if (next_tile % 2 == 1 && next_tile + 1 < tiles) load_queries = load.Advance(args);
       ++next_tile;
       next_slot = next_slot + 1 == kSlots ? 0 : next_slot + 1;
@@ -402,6 +495,23 @@ __global__ void __launch_bounds__(kSplitThreads)
     if (merging && leave && threadIdx.x == 0) {
       args.prefix[(cursor.b * args.kv_heads + cursor.kv_head) * SplitTiles(args) + cursor.tile] =
           index + 1;
+    }
+    // What this thread block did not finish alone is finished by the one that comes last.
+    if (args.arrived != nullptr && leave && !(merging && tile_done)) {
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        const int blocks = cursor.blocks.last - cursor.blocks.first;
+        const int own = cursor.block - tile_first + 1;
+        __threadfence();
+        const int before = atomicAdd(
+            args.arrived + (cursor.b * args.kv_heads + cursor.kv_head) * SplitTiles(args) +
+                cursor.tile,
+            own);
+        shared.brought_last = before + own == blocks;
+        __threadfence();
+      }
+      __syncthreads();
+      if (shared.brought_last) MergeOwnTile<T>(args, cursor);
     }
     if (item + 1 < last_item) entered = cursor.Advance(args);
   }

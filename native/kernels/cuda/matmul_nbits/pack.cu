@@ -109,7 +109,7 @@ std::size_t PackedMatMulNBitsBytes(const MatMulNBitsPlan& plan) {
 
 namespace {
 
-Status MakeSource(const MatMulNBitsPlan& plan, const NBitsWeights& weights, Source* source) {
+Status MakeSource(const MatMulNBitsPlan& plan, const NBitsTensors& weights, Source* source) {
   if (weights.b == nullptr || weights.scales == nullptr ||
       (plan.zero_points != ZeroPoints::kDefault && weights.zero_points == nullptr)) {
     return Status::InvalidArgument("MatMulNBits weights: a missing buffer");
@@ -162,8 +162,8 @@ Status PackMatMulNBits(const MatMulNBitsPlan& plan, const void* b, const void* s
   return Pack(plan, sources, packed, stream);
 }
 
-Status PackGatedMatMulNBits(const MatMulNBitsPlan& plan, const NBitsWeights& gate,
-                            const NBitsWeights& up, void* packed, Stream stream) {
+Status PackGatedMatMulNBits(const MatMulNBitsPlan& plan, const NBitsTensors& gate,
+                            const NBitsTensors& up, void* packed, Stream stream) {
   if (plan.n < 1 || plan.k < 1 || plan.n % 8 != 0) {
     return Status::InvalidArgument(
         "gated MatMulNBits weights: N is no multiple of 8, or K is 0");

@@ -177,7 +177,7 @@ class GatedMatMulNBitsKernel final : public GatedProjectionKernel {
     cuda::MatMulNBitsPlan one = plan_;
     one.n = n_;
     std::array<std::array<Upload, 3>, 2> parts;
-    std::array<cuda::NBitsWeights, 2> weights;
+    std::array<cuda::NBitsTensors, 2> weights;
     const std::array nodes = {group.gate, group.up};
     for (size_t i = 0; i < nodes.size(); ++i) {
       std::array<Tensor, 3> views;

@@ -238,7 +238,7 @@ TYPED_TEST(MatMulNBitsTest, GatedHasTheBytesOfTheNodes) {
           const void* zeros = kind == ZeroPoints::kPacked    ? static_cast<void*>(w.packed_zeros.data())
                               : kind == ZeroPoints::kElement ? static_cast<void*>(w.element_zeros.data())
                                                              : nullptr;
-          return NBitsWeights{w.b.data(), w.scales.data(), zeros};
+          return NBitsTensors{w.b.data(), w.scales.data(), zeros};
         };
         ASSERT_STATUS_OK(
             PackGatedMatMulNBits(gate.plan, source(gate), source(up), packed.data(), nullptr));
