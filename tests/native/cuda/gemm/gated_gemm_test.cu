@@ -164,6 +164,7 @@ TYPED_TEST(GatedGemmTest, KernelsThatOverlapSeeEachOther) {
       return cudaMemcpy(to, first.data(), m * kWidth * sizeof(T), cudaMemcpyDeviceToDevice);
     };
     ASSERT_CUDA(start(expected.data()));
+    ASSERT_CUDA(cudaDeviceSynchronize());
     run(expected.data(), normed.data(), inner.data(), workspace.data(), true);
     cudaGraph_t graph;
     cudaGraphExec_t executable;
