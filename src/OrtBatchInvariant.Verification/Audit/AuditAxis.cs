@@ -43,6 +43,10 @@ public sealed class AuditAxis
         {
             Refusal = text => text.IsOnGpu ? NeedsBuffer(text) : "needs a GPU",
         },
+        new("single-nodes", "nodes by themselves", _ => "each node a kernel, against groups of nodes in one", text => AxisPlans.FixedSteps(text).Select(plan => plan with { SingleNodes = true }))
+        {
+            Refusal = text => text.IsStock ? "groups of nodes are the batch-invariant provider's" : NeedsBuffer(text),
+        },
         new("threads", "threads", _ => $"{string.Join(", ", AxisPlans.ThreadCounts)} threads for an operator", AxisPlans.Threads)
         {
             Refusal = text => text.IsOnGpu ? "threads of an operator are the CPU's" : null,

@@ -45,6 +45,8 @@ internal sealed class AuditText
 
     public DecoderShape Shape => _model.Shape;
 
+    public bool IsStock => _model.Options.Kernels == Hosting.KernelSet.Stock;
+
     public bool IsOnGpu => _model.Options.DeviceId is not null;
 
     /// <summary>The largest batch whose logits fit the memory that they may take.</summary>

@@ -24,6 +24,9 @@ internal sealed record BatchPlan(int Rows, int Prompt, IReadOnlyList<int> Steps)
     /// <summary>Whether decode steps are replayed from a CUDA graph.</summary>
     public bool CudaGraph { get; init; }
 
+    /// <summary>Whether the provider runs each node by itself, and no group of nodes as one kernel.</summary>
+    public bool SingleNodes { get; init; }
+
     /// <summary>Threads that an operator may use; null for what the audit was given.</summary>
     public int? Threads { get; init; }
 

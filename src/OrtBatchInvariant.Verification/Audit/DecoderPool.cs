@@ -39,6 +39,7 @@ internal sealed class DecoderPool : IDisposable
     public DecoderModelOptions OptionsFor(BatchPlan plan) => plan switch
     {
         { CudaGraph: true } => Options with { EnableCudaGraph = true },
+        { SingleNodes: true } => Options with { FusesNodes = false },
         { Threads: { } threads } => Options with { Threads = threads },
         _ => Options,
     };

@@ -34,6 +34,10 @@ public sealed record DecoderModelOptions
     /// <value>The default is <see langword="null"/>: the fastest set that the processor has.</value>
     public CpuInstructionSet? InstructionSet { get; init; }
 
+    /// <summary>Whether the batch-invariant provider runs groups of nodes as one kernel. The bytes are the same.</summary>
+    /// <value>The default is <see langword="true"/>.</value>
+    public bool FusesNodes { get; init; } = true;
+
     /// <summary>Whether ONNX Runtime may rewrite the graph.</summary>
     /// <value>The default is <see langword="true"/>, as in every session.</value>
     public bool OptimizesGraph { get; init; } = true;

@@ -42,6 +42,9 @@ struct MatMulNBitsPlan {
   int bits = 4;
   std::int64_t block_size = 32;
   ZeroPoints zero_points = ZeroPoints::kDefault;
+  // 2: n counts the rows of a gate and an up matrix that alternate (PackGatedMatMulNBits). The
+  // contract is that of one of them: what it makes depend on N is to be read off n / matrices.
+  int matrices = 1;
 
   std::int64_t blocks() const { return (k + block_size - 1) / block_size; }
   // Parts of K with an accumulator each: a matter of the contract, so of the weights' shape alone.
@@ -51,6 +54,13 @@ struct MatMulNBitsPlan {
   }
   const char* contract() const;
 };
+
+// The plan of two such matrices whose rows alternate.
+inline MatMulNBitsPlan GatedPlan(MatMulNBitsPlan one) {
+  one.n *= 2;
+  one.matrices = 2;
+  return one;
+}
 
 // Checks the attributes of a node. kInvalidArgument: outside the op's definition (bits 2, 4 or 8;
 // block_size a power of two from 16). g_idx is not served: the adapter refuses it.
@@ -66,8 +76,8 @@ std::size_t PackedMatMulNBitsBytes(const MatMulNBitsPlan& plan);
 Status PackMatMulNBits(const MatMulNBitsPlan& plan, const void* b, const void* scales,
                        const void* zero_points, void* packed, Stream stream);
 
-// The same for silu_gated. `plan` is that of one matrix, its n a multiple of 8; `packed` that of a
-// plan with twice the n.
+// The same for silu_gated. `plan` is that of one matrix, its n a multiple of 8; `packed` is that of
+// GatedPlan(plan).
 struct NBitsTensors {
   const void* b = nullptr;
   const void* scales = nullptr;
@@ -83,8 +93,7 @@ struct MatMulNBitsArgs {
   const void* packed = nullptr;
   bool packed_is_ready = false;  // as GemmArgs::packed_b_is_ready
   const void* bias = nullptr;  // [n] or null
-  // As GemmArgs::silu_gated: plan.n counts the rows of a gate and an up matrix in turn, eight of each
-  // (PackGatedMatMulNBits), and y is [m, n / 2]. No bias.
+  // As GemmArgs::silu_gated: the plan is a GatedPlan, y is [m, n / 2]. No bias.
   bool silu_gated = false;
   void* y = nullptr;  // [m, n], contiguous rows; may not overlap an operand
   std::int64_t y_row_stride = 0;

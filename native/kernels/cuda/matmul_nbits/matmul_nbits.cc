@@ -108,7 +108,7 @@ Status GatedMatMulNBitsWorkspaceBytes(const MatMulNBitsPlan& plan, const MatMulN
 
 Status GatedMatMulNBits(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, void* workspace,
                         Stream stream) {
-  if (!args.silu_gated || plan.n % 16 != 0 || args.bias != nullptr || args.a == nullptr ||
+  if (!args.silu_gated || plan.matrices != 2 || plan.n % 16 != 0 || args.bias != nullptr || args.a == nullptr ||
       args.packed == nullptr || args.y == nullptr) {
     return Status::InvalidArgument(
         "gated MatMulNBits: N is no multiple of 16, there is a bias, or an operand is missing");

@@ -172,9 +172,7 @@ Status PackGatedMatMulNBits(const MatMulNBitsPlan& plan, const NBitsTensors& gat
   sources.alternate = true;
   BATCH_INVARIANT_RETURN_IF_ERROR(MakeSource(plan, gate, &sources.of[0]));
   BATCH_INVARIANT_RETURN_IF_ERROR(MakeSource(plan, up, &sources.of[1]));
-  MatMulNBitsPlan both = plan;
-  both.n = 2 * plan.n;
-  return Pack(both, sources, packed, stream);
+  return Pack(GatedPlan(plan), sources, packed, stream);
 }
 
 }  // namespace batch_invariant::cuda

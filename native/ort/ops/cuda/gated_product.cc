@@ -169,13 +169,9 @@ class GatedMatMulNBitsKernel final : public GatedProjectionKernel {
  public:
   // `plan` is that of one of the two matrices.
   GatedMatMulNBitsKernel(std::string name, const cuda::MatMulNBitsPlan& plan)
-      : GatedProjectionKernel(std::move(name), plan.k, plan.n), plan_(plan) {
-    plan_.n = 2 * plan.n;
-  }
+      : GatedProjectionKernel(std::move(name), plan.k, plan.n), one_(plan), plan_(GatedPlan(plan)) {}
 
   Status Pack(DeviceServices* device, const GatedProjections& group) {
-    cuda::MatMulNBitsPlan one = plan_;
-    one.n = n_;
     std::array<std::array<Upload, 3>, 2> parts;
     std::array<cuda::NBitsTensors, 2> weights;
     const std::array nodes = {group.gate, group.up};
@@ -186,14 +182,14 @@ class GatedMatMulNBitsKernel final : public GatedProjectionKernel {
         views[part] = parts[i][part].View();
       }
       BATCH_INVARIANT_RETURN_IF_ERROR(
-          CheckMatMulNBitsWeights({one.k, one.n, one.bits, one.block_size}, views[0], views[1],
+          CheckMatMulNBitsWeights({one_.k, one_.n, one_.bits, one_.block_size}, views[0], views[1],
                                   views[2]));
       weights[i] = {views[0].data, views[1].data, views[2].data};
     }
     BATCH_INVARIANT_RETURN_IF_ERROR(
         packed_.Allocate(device, cuda::PackedMatMulNBitsBytes(plan_)));
     BATCH_INVARIANT_RETURN_IF_ERROR(
-        cuda::PackGatedMatMulNBits(one, weights[0], weights[1], packed_.get(),
+        cuda::PackGatedMatMulNBits(one_, weights[0], weights[1], packed_.get(),
                                    static_cast<cuda::Stream>(device->Stream())));
     return device->Synchronize();
   }
@@ -216,7 +212,8 @@ class GatedMatMulNBitsKernel final : public GatedProjectionKernel {
     return cuda::GatedMatMulNBits(plan_, args, workspace, CudaStream(context));
   }
 
-  cuda::MatMulNBitsPlan plan_;
+  const cuda::MatMulNBitsPlan one_;
+  const cuda::MatMulNBitsPlan plan_;  // of both
 };
 
 bool IsQuantized(const GatedProjections& group) {

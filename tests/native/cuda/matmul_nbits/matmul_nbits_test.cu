@@ -231,8 +231,7 @@ TYPED_TEST(MatMulNBitsTest, GatedHasTheBytesOfTheNodes) {
     for (const ZeroPoints kind : {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kElement}) {
       for (const auto& [n, k] : std::vector<Shape>{{72, 200}, {264, 1024}, {520, 4096}}) {
         const Weights<T> gate(k, n, bits, 32, kind), up(k, n, bits, 32, kind);
-        MatMulNBitsPlan both = gate.plan;
-        both.n = 2 * n;
+        const MatMulNBitsPlan both = GatedPlan(gate.plan);
         Buffer<std::uint8_t> packed(PackedMatMulNBitsBytes(both));
         const auto source = [&](const Weights<T>& w) {
           const void* zeros = kind == ZeroPoints::kPacked    ? static_cast<void*>(w.packed_zeros.data())
