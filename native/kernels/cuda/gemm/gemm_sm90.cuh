@@ -208,11 +208,10 @@ __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int
                                             int lane, float (&acc)[4 * kCount]) {
   const int g = lane / 4, t = lane % 4;
   // Scaling and c are kept out of the common path: this code is unrolled over all accumulators.
-  if (kFinished) {
-  } else if (e.Plain()) {
+  if (!kFinished && e.Plain()) {
 #pragma unroll
     for (int i = 0; i < 4 * kCount; ++i) acc[i] = e.Sum(acc[i]);
-  } else {
+  } else if (!kFinished) {
 #pragma unroll
     for (int i = 0; i < 4 * kCount; ++i) {
       // What lies outside is not stored; c is read within bounds.

@@ -39,25 +39,25 @@ __device__ __forceinline__ void NBitsRunsProduce(const NBitsRing& ring, const CU
   const std::uint64_t once = p.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
   const int pair_bytes = 2 * p.layout.record_bytes();
   const int run_bytes = p.run_records * pair_bytes;
-  NBitsPosition at;
-  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
-    int m, n;
-    LocateNBitsTile(p, tile, &m, &n);
-    const unsigned char* source = p.packed + std::int64_t{n} * p.layout.records_k * pair_bytes;
-    for (int record = 0; record < p.run_records; ++record) {
-      BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
-      const std::uint32_t full = ring.Full(at.stage), stage = ring.Stage(at.stage);
-      BarrierExpectBytes(full, Shape::kTokenBytes + Shape::kRuns * pair_bytes);
+  int m, n;
+  const auto enter = [&](int tile) { LocateNBitsTile(p, tile, &m, &n); };
+  const auto copy_weights = [&](int stage, int step) {
+    const std::uint32_t full = ring.Full(stage);
+    const std::uint32_t to = ring.Stage(stage) + Shape::kTokenBytes;
+    const unsigned char* from =
+        p.packed + (std::int64_t{n} * p.layout.records_k + step) * pair_bytes;
+    BarrierExpectBytes(full, Shape::kTokenBytes + Shape::kRuns * pair_bytes);
 #pragma unroll
-      for (int run = 0; run < Shape::kRuns; ++run) {
-        BulkCopy(stage + Shape::kTokenBytes + run * pair_bytes,
-                 source + std::int64_t{run} * run_bytes, pair_bytes, full, once);
-      }
-      TensorCopy(stage, map_a, full, {0, m * Shape::kTokens, 2 * record, 0}, keep);
-      source += pair_bytes;
-      at.Advance(ring.stages);
+    for (int run = 0; run < Shape::kRuns; ++run) {
+      BulkCopy(to + run * pair_bytes, from + std::int64_t{run} * run_bytes, pair_bytes, full,
+               once);
     }
-  }
+  };
+  const auto copy_tokens = [&](int stage, int step) {
+    TensorCopy(ring.Stage(stage), map_a, ring.Full(stage), {0, m * Shape::kTokens, 2 * step, 0},
+               keep);
+  };
+  NBitsProduceTiles(ring, p, p.run_records, enter, copy_weights, copy_tokens);
 }
 
 // The sums of one tile and this warp's run, from the ring's position on.
@@ -173,7 +173,7 @@ __device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* 
           total[2] = __fadd_rn(total[2], sum.z);
           total[3] = __fadd_rn(total[3], sum.w);
         }
-        if (column0 < epilogue.n) {
+        if ((epilogue.gated ? column0 / 2 : column0) < epilogue.n) {
           StoreTransposed<T>(epilogue, m * Shape::kTokens + 8 * i, column0, lane, total);
         }
       }
@@ -189,6 +189,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     NBitsRunsSm90(const __grid_constant__ CUtensorMap map_a, const Epilogue<T> epilogue,
                   const NBitsParams params) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  LaunchDependents();
   extern __shared__ __align__(1024) unsigned char shared[];  // for the swizzle
   NBitsRing ring;
   ring.base = SharedAddress(shared);

@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/common/hopper.cuh"
+#include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/tile_fill.cuh"
@@ -50,6 +51,7 @@ struct NBitsParams {
   int stage_bytes;
   int tiles_m, tiles_n;
   int run_records;  // records along K that share an accumulator
+  int ready;  // 0 or 1: the weights may be read before the kernels ahead have finished
   int whole;  // 0 or 1: K is whole tiles of 64, so that one copy brings the rows of a of a stage
 };
 
@@ -88,41 +90,73 @@ __device__ __forceinline__ void LocateNBitsTile(const NBitsParams& p, int tile, 
   *n = tile / p.tiles_m;
 }
 
+// Keeps the ring full, stage by stage. Weights that are ready fill it while the kernels ahead still
+// run.
+template <typename Enter, typename CopyWeights, typename CopyTokens>
+__device__ __forceinline__ void NBitsProduceTiles(const NBitsRing& ring, const NBitsParams& p,
+                                                  int steps, const Enter& enter,
+                                                  const CopyWeights& copy_weights,
+                                                  const CopyTokens& copy_tokens) {
+  enter(blockIdx.x);
+  const int early = p.ready ? min(steps, ring.stages) : 0;
+  for (int step = 0; step < early; ++step) copy_weights(step, step);
+  WaitForDependencies();
+  for (int step = 0; step < early; ++step) copy_tokens(step, step);
+
+  NBitsPosition at;
+  for (int step = 0; step < early; ++step) at.Advance(ring.stages);
+  for (int tile = blockIdx.x, first = early; tile < p.tiles_m * p.tiles_n;
+       tile += gridDim.x, first = 0) {
+    enter(tile);
+    for (int step = first; step < steps; ++step) {
+      BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
+      copy_weights(at.stage, step);
+      copy_tokens(at.stage, step);
+      at.Advance(ring.stages);
+    }
+  }
+}
+
 template <typename Shape>
 __device__ __forceinline__ void NBitsProduce(const NBitsRing& ring, const CUtensorMap* map_a,
                                              const NBitsParams& p) {
   const std::uint64_t keep = PolicyEvictLast();
   const std::uint64_t once = p.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
   const int pair_bytes = 2 * p.layout.record_bytes();
-  NBitsPosition at;
-  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
-    int m, n;
+  const std::int64_t row_bytes = std::int64_t{p.layout.records_k} * pair_bytes;
+  const int steps = (p.layout.records_k + Shape::kRecords - 1) / Shape::kRecords;
+  int m, n, pairs;
+  const auto enter = [&](int tile) {
     LocateNBitsTile(p, tile, &m, &n);
-    const int pairs = min(Shape::kTiles, p.layout.records_n - n * Shape::kTiles) / 2;
-    const std::int64_t row_bytes = std::int64_t{p.layout.records_k} * pair_bytes;
-    const unsigned char* source = p.packed + n * (Shape::kTiles / 2) * row_bytes;
-    for (int record = 0; record < p.layout.records_k; record += Shape::kRecords) {
-      BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
-      const std::uint32_t full = ring.Full(at.stage), stage = ring.Stage(at.stage);
-      const int bytes = min(Shape::kRecords, p.layout.records_k - record) * pair_bytes;
-      BarrierExpectBytes(full, Shape::kTokenBytes + pairs * bytes);
-      for (int pair = 0; pair < pairs; ++pair) {
-        BulkCopy(stage + Shape::kTokenBytes + pair * Shape::kRecords * pair_bytes,
-                 source + pair * row_bytes, bytes, full, once);
-      }
-      if (p.whole) {
-        TensorCopy(stage, map_a, full, {0, m * Shape::kTokens, 2 * record, 0}, keep);
-      } else {
-#pragma unroll
-        for (int atom = 0; atom < Shape::kAtoms; ++atom) {
-          TensorCopy(stage + atom * Shape::kTokens * 128, map_a, full,
-                     {record * kRecordK + atom * kTileK, m * Shape::kTokens, 0, 0}, keep);
-        }
-      }
-      source += Shape::kRecords * pair_bytes;
-      at.Advance(ring.stages);
+    pairs = min(Shape::kTiles, p.layout.records_n - n * Shape::kTiles) / 2;
+  };
+  const auto copy_weights = [&](int stage, int step) {
+    const std::uint32_t full = ring.Full(stage);
+    const std::uint32_t to = ring.Stage(stage) + Shape::kTokenBytes;
+    const int record = step * Shape::kRecords;
+    const int bytes = min(Shape::kRecords, p.layout.records_k - record) * pair_bytes;
+    const unsigned char* from =
+        p.packed + n * (Shape::kTiles / 2) * row_bytes + std::int64_t{record} * pair_bytes;
+    BarrierExpectBytes(full, Shape::kTokenBytes + pairs * bytes);
+    for (int pair = 0; pair < pairs; ++pair) {
+      BulkCopy(to + pair * Shape::kRecords * pair_bytes, from + pair * row_bytes, bytes, full,
+               once);
     }
-  }
+  };
+  const auto copy_tokens = [&](int stage, int step) {
+    const std::uint32_t full = ring.Full(stage), to = ring.Stage(stage);
+    const int record = step * Shape::kRecords;
+    if (p.whole) {
+      TensorCopy(to, map_a, full, {0, m * Shape::kTokens, 2 * record, 0}, keep);
+    } else {
+#pragma unroll
+      for (int atom = 0; atom < Shape::kAtoms; ++atom) {
+        TensorCopy(to + atom * Shape::kTokens * 128, map_a, full,
+                   {record * kRecordK + atom * kTileK, m * Shape::kTokens, 0, 0}, keep);
+      }
+    }
+  };
+  NBitsProduceTiles(ring, p, steps, enter, copy_weights, copy_tokens);
 }
 
 __device__ __forceinline__ std::uint32_t LoadShared32(std::uint32_t address) {
@@ -183,16 +217,11 @@ template <typename T>
 __device__ __forceinline__ void StoreTransposed(const Epilogue<T>& e, int row0, int column0,
                                                 int lane, const float (&acc)[4]) {
   const int g = lane / 4, t = lane % 4;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    // c is read within bounds; what lies outside is not stored.
-    const int column = min(column0 + 8 * half + g, e.n - 1);
-    const int row = row0 + 2 * t;
-    std::uint32_t pair = PackPair<T>(e.Finish(min(row, e.m - 1), column, acc[2 * half]),
-                                     e.Finish(min(row + 1, e.m - 1), column, acc[2 * half + 1]));
+  // Eight columns of y from `column` on: this lane's pair is of column g, rows 2t and 2t + 1.
+  const auto store = [&](std::uint32_t pair, int column) {
     asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %0;\n" : "+r"(pair));
-    const int y_row = row0 + g, y_column = column0 + 8 * half + 2 * t;
-    if (y_row >= e.m || y_column >= e.n) continue;
+    const int y_row = row0 + g, y_column = column + 2 * t;
+    if (y_row >= e.m || y_column >= e.n) return;
     T* y = e.y + y_row * e.y_row_stride + y_column;
     if (e.paired && y_column + 1 < e.n) {
       *reinterpret_cast<std::uint32_t*>(y) = pair;
@@ -201,6 +230,20 @@ __device__ __forceinline__ void StoreTransposed(const Epilogue<T>& e, int row0, 
       y[0] = values[0];
       if (y_column + 1 < e.n) y[1] = values[1];
     }
+  };
+  if (e.gated) {
+    // The first eight weight rows are of the gate matrix, the others of the up matrix.
+    store(PackPair<T>(e.Gate(acc[0], acc[2]), e.Gate(acc[1], acc[3])), column0 / 2);
+    return;
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    // c is read within bounds; what lies outside is not stored.
+    const int column = min(column0 + 8 * half + g, e.n - 1);
+    const int row = row0 + 2 * t;
+    store(PackPair<T>(e.Finish(min(row, e.m - 1), column, acc[2 * half]),
+                      e.Finish(min(row + 1, e.m - 1), column, acc[2 * half + 1])),
+          column0 + 8 * half);
   }
 }
 
@@ -357,7 +400,7 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
     int m, n;
     LocateNBitsTile(p, tile, &m, &n);
     const int row0 = m * Shape::kTokens, column0 = (n * Shape::kTiles + warp) * kRecordRows;
-    if constexpr (Shape::kStagingBytes > 0) {
+    if (Shape::kStagingBytes > 0 && !epilogue.gated) {
       if (epilogue.Plain()) {
 #pragma unroll
         for (float& x : acc) x = epilogue.Sum(x);
@@ -374,7 +417,7 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
       StoreStaged<T>(epilogue, row0, (n * Shape::kGroups + group) * 64, group,
                      ring.Staging() + group * Shape::kStagedTokens * 128, acc);
     } else {
-      if (column0 >= epilogue.n) continue;
+      if ((epilogue.gated ? column0 / 2 : column0) >= epilogue.n) continue;
 #pragma unroll
       for (int i = 0; i < Shape::kTokens / 8; ++i) {
         if (row0 + 8 * i >= epilogue.m) break;
@@ -392,6 +435,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     NBitsSm90(const __grid_constant__ CUtensorMap map_a, const Epilogue<T> epilogue,
               const NBitsParams params) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  LaunchDependents();
   extern __shared__ __align__(1024) unsigned char shared[];  // for the swizzle
   NBitsRing ring;
   ring.base = SharedAddress(shared);

@@ -26,6 +26,7 @@ Status MakeNBitsParams(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
   params->tiles_n = static_cast<int>(CeilDiv(params->layout.records_n, Shape::kTiles));
   params->run_records = static_cast<int>(CeilDiv(params->layout.records_k, plan.runs()));
   params->whole = plan.k % kTileK == 0;
+  params->ready = args.packed_is_ready;
   if (std::int64_t{params->tiles_m} * params->tiles_n > 0x3fffffff) {
     return Status::Unsupported("MatMulNBits: more than 2^30 output tiles");
   }
@@ -52,9 +53,9 @@ Status LaunchNBits(Kernel* kernel, const MatMulNBitsPlan& plan, const MatMulNBit
   BATCH_INVARIANT_RETURN_IF_ERROR(MakeTensorMap(tokens, &map_a));
   const auto blocks =
       static_cast<unsigned>(std::min(params.tiles_m * params.tiles_n, device.multiprocessors));
-  kernel<<<blocks, threads, params.stages*(params.stage_bytes + 16) + fixed, stream>>>(
-      map_a, MakeEpilogue<T>(AsGemm(plan, args)), params);
-  return LaunchStatus("NBitsSm90");
+  return LaunchOverlapped(kernel, blocks, threads, params.stages * (params.stage_bytes + 16) + fixed,
+                          CanOverlap(device), stream, "NBitsSm90", map_a,
+                          MakeEpilogue<T>(AsGemm(plan, args)), params);
 }
 
 template <typename T, int kBits, typename Shape>
