@@ -24,7 +24,7 @@ public sealed class FusionTests(ITestOutputHelper output)
         using InferenceSession single = Unfused(model, out CoverageReport singleReport);
         Assert.Equal(5, report.Nodes.Count);
         Assert.All(report.Nodes, node => Assert.Equal(ServedBy.BatchInvariant, node.ServedBy));
-        Assert.Equal(3, report.Nodes.Count(node => node.Contract == "elementwise.f32.v1"));
+        Assert.Equal(3, report.Nodes.Count(node => node.Contract == "elementwise.f32.v2"));
         Assert.Equal(2, singleReport.Nodes.Count(node => node is { Op: "Mul", ServedBy: ServedBy.StockInvariant }));
 
         Comparison total = new(0, 0);
