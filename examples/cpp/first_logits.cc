@@ -1,5 +1,5 @@
-// Runs a converted model through ONNX Runtime's C++ API: the same prompt alone, and in a batch among
-// other prompts. The logits of its last token are the same bytes, and their digests are printed.
+// Runs a converted model through the C++ API of ONNX Runtime: the same prompt alone, and in a batch
+// among other prompts. The logits of its last token are the same bytes; their digests are printed.
 //   ortbi convert MODEL CONVERTED
 //   c++ -std=c++17 first_logits.cc -I ORT/include -L ORT/lib -lonnxruntime -o first_logits
 //   ./first_logits CONVERTED/model.onnx CONVERTED/libort_batch_invariant.so HEAD_SIZE

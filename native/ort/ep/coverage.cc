@@ -322,8 +322,10 @@ void RecordKernel(const std::string& id, const std::string& node, const std::str
     }
   }
   // Not planned: the report must not be silent about it.
-  NodeCoverage unplanned{node, op, "", ServedBy::kStockVarying, "",
-                         "a kernel was created that the partitioning did not plan"};
+  NodeCoverage unplanned;
+  unplanned.name = node;
+  unplanned.op = op;
+  unplanned.reason = "a kernel was created that the partitioning did not plan";
   unplanned.has_kernel = true;
   found->second.graphs[{}].push_back(std::move(unplanned));
 }

@@ -170,7 +170,7 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
     if (coverage.domain == kCustomOpDomain) {
       CoverCustomOp(info, &coverage);
     } else if (op != nullptr && device_ != nullptr && IsInvariantByNature(node) &&
-        host_values.BelongsOnHost(node)) {
+               host_values.BelongsOnHost(node)) {
       coverage.reason = "its inputs are in host memory";
     } else if (op != nullptr) {
       const Status accepted = op->accept(info);
