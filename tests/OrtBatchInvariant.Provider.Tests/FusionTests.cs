@@ -88,6 +88,33 @@ public sealed class FusionTests(ITestOutputHelper output)
         Checks.Same(Sessions.Run(single, [.. feeds], outputs), Sessions.Run(ours, [.. feeds], outputs)).ExpectNone(output, why);
     }
 
+    /// <summary>A function beside the group: partitioning looks at the graph again once it is inlined, and finds the group compiled.</summary>
+    [Fact]
+    public void StandsBesideAFunction()
+    {
+        Random random = Checks.Seeded(output);
+        GraphProto graph = GatedGraph(false, false, Tensor.Floats(random, 1, Width, Width));
+        graph.Node.Add(Graphs.Node("call", "Twice", "test.local", ["y"], ["z"]));
+        graph.Output[0].Name = "z";
+        ModelProto model = ModelProto.Parser.ParseFrom(Graphs.Model(graph, 21));
+        model.OpsetImport.Add(new OperatorSetIdProto { Domain = "test.local", Version = 1 });
+        var function = new FunctionProto { Name = "Twice", Domain = "test.local" };
+        function.Input.Add("a");
+        function.Output.Add("b");
+        function.OpsetImport.Add(new OperatorSetIdProto { Version = 21 });
+        function.Node.Add(Graphs.Node("sum", "Add", "", ["a", "a"], ["b"]));
+        model.Functions.Add(function);
+        byte[] bytes = Google.Protobuf.MessageExtensions.ToByteArray(model);
+        foreach (GraphOptimizationLevel level in (GraphOptimizationLevel[])[GraphOptimizationLevel.ORT_DISABLE_ALL, GraphOptimizationLevel.ORT_ENABLE_ALL])
+        {
+            using InferenceSession fused = Sessions.Ours(bytes, out CoverageReport report, configure: options => options.GraphOptimizationLevel = level);
+            using InferenceSession single = Unfused(bytes, out _);
+            Assert.Equal(2, report.Nodes.Count(node => node is { Op: "Mul", ServedBy: ServedBy.BatchInvariant, HasKernel: true }));
+            Tensor x = Tensor.Floats(random, 30, 5, Width);
+            Checks.Same(Sessions.Run(single, [("x", x)], ["z"]), Sessions.Run(fused, [("x", x)], ["z"])).ExpectNone(output, $"beside a function, {level}");
+        }
+    }
+
     private static InferenceSession Unfused(byte[] model, out CoverageReport report) =>
         Sessions.Ours(model, out report, configure: options => options.AddSessionConfigEntry("ep.batchinvariantexecutionprovider.fuse", "0"));
 

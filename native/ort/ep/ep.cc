@@ -160,7 +160,16 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
   const OrtNode* first_known = nullptr;
   const std::lock_guard lock(mutex_);
   HostValues host_values;
-  const std::vector<Ort::ConstNode> nodes = graph.GetNodes();
+  // Partitioning looks again after it has inlined functions: groups that were compiled are nodes then.
+  std::vector<Ort::ConstNode> nodes;
+  std::vector<NodeCoverage> compiled;
+  for (const Ort::ConstNode& node : graph.GetNodes()) {
+    if (const auto group = compiled_.find(node.GetName()); group != compiled_.end()) {
+      compiled.insert(compiled.end(), group->second.begin(), group->second.end());
+    } else {
+      nodes.push_back(node);
+    }
+  }
   std::vector<NodeCoverage> covered;
   for (const Ort::ConstNode& node : nodes) {
     NodeCoverage coverage{
@@ -214,6 +223,7 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
     served.push_back(coverage.served_by == ServedBy::kBatchInvariant &&
                      coverage.domain != kCustomOpDomain);
   }
+  covered.insert(covered.end(), compiled.begin(), compiled.end());
   report_.graphs[GraphKey(graph)] = std::move(covered);
   if (!options_.report_id.empty()) StoreReport(options_.report_id, report_);
   // An error returned here would only be logged and everything would run on stock kernels. A node
@@ -284,12 +294,28 @@ Status BatchInvariantEp::Compile(std::span<const OrtGraph* const> graphs,
     BATCH_INVARIANT_RETURN_IF_ERROR(CompileFusedKernel(
         fusions_, Ort::ConstGraph{graphs[i]}, Ort::ConstNode{fused_nodes[i]},
         options_.instruction_set, services(), &infos[i]));
-    if (options_.report_id.empty()) continue;
+    std::vector<NodeCoverage>& members = compiled_[Ort::ConstNode{fused_nodes[i]}.GetName()];
     for (const Ort::ConstNode& node : Ort::ConstGraph{graphs[i]}.GetNodes()) {
-      RecordKernel(options_.report_id, node.GetName(), node.GetOperatorType());
+      if (NodeCoverage* coverage = Find(node); coverage != nullptr) {
+        coverage->has_kernel = true;
+        members.push_back(*coverage);
+      }
     }
   }
+  if (!options_.report_id.empty()) StoreReport(options_.report_id, report_);
   return Status::Ok();
+}
+
+NodeCoverage* BatchInvariantEp::Find(const Ort::ConstNode& node) {
+  for (auto& [graph, nodes] : report_.graphs) {
+    for (NodeCoverage& coverage : nodes) {
+      if (!coverage.has_kernel && coverage.name == node.GetName() &&
+          coverage.op == node.GetOperatorType()) {
+        return &coverage;
+      }
+    }
+  }
+  return nullptr;
 }
 
 Status BatchInvariantEp::CheckStrict() const {

@@ -2,6 +2,7 @@
 #ifndef BATCH_INVARIANT_ORT_EP_EP_H_
 #define BATCH_INVARIANT_ORT_EP_EP_H_
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -34,6 +35,8 @@ class BatchInvariantEp : public OrtEp {
                                 std::vector<NodeCoverage>& coverage) const;
   Status Compile(std::span<const OrtGraph* const> graphs,
                  std::span<const OrtNode* const> fused_nodes, OrtNodeComputeInfo** infos);
+  // The coverage of a node that no kernel was made for yet; null when there is none.
+  NodeCoverage* Find(const Ort::ConstNode& node);
   // The refusal of a strict session, or ok.
   Status CheckStrict() const;
   void SetDeviceCallbacks();
@@ -46,6 +49,8 @@ class BatchInvariantEp : public OrtEp {
   std::unique_ptr<DeviceSession> device_;
   std::mutex mutex_;
   CoverageReport report_;
+  // By the name of the node that stands for a compiled group: what its own nodes are covered by.
+  std::map<std::string, std::vector<NodeCoverage>> compiled_;
 };
 
 }  // namespace batch_invariant::ort
