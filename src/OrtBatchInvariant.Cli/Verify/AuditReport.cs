@@ -13,7 +13,8 @@ internal static class AuditReport
     {
         var table = new Table().Border(TableBorder.Rounded)
             .Title($"[bold]{Markup.Escape(result.Subject.Model)}, {Markup.Escape(result.Subject.Provider)}[/]")
-            .AddColumns("Between runs, only this changes", "Logits compared", "different", "max ulp", "max diff", "argmax flips", "text parts at");
+            .Caption($"[grey]{Markup.Escape(AuditResult.ComparedWith)}[/]")
+            .AddColumns("The text alone, against", "Logits compared", "different", "max ulp", "max diff", "argmax flips", "text parts at");
         foreach (TableColumn column in table.Columns.Skip(1))
         {
             column.RightAligned();

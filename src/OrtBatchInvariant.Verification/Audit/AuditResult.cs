@@ -100,6 +100,10 @@ public sealed record AuditSubject(
 public sealed record AuditResult(
     AuditSubject Subject, IReadOnlyList<AuditAxisResult> Axes, int PromptTokens, int NewTokens, int Seed, double Seconds, bool IsComplete)
 {
+    /// <summary>What the axes have in common, for readers of a report.</summary>
+    public const string ComparedWith =
+        "Each batch is compared with the text alone in its batch: where a batch has several rows, what their number changes shows as well.";
+
     /// <summary>The nodes that make the difference; null where there is none, or nobody asked.</summary>
     public BlameResult? Blame { get; init; }
 

@@ -88,13 +88,13 @@ public sealed class HtmlReport
         string library = subject.Library.Length > 0 ? $", library {subject.Library} ({subject.InstructionSet})" : "";
         _html.Append($"<section id=\"audit-{Id(subject.Provider)}\" data-provider=\"{Text(subject.Provider)}\"><h2>{Text(subject.Provider)} <span class=\"{verdict}\">{verdict}</span></h2>");
         _html.Append($"<p class=\"small\">{Text(subject.Device)}; ONNX Runtime {Text(subject.OnnxRuntime)}{Text(library)}; {audit.PromptTokens} tokens of prompt, {audit.NewTokens} of completion, seed {audit.Seed}; {audit.Seconds.ToString("0", CultureInfo.InvariantCulture)} s</p>");
-        _html.Append("<div class=\"wide\"><table class=\"axes\"><thead><tr><th>between runs, only this changes</th><th>logits compared</th><th>different</th><th>max ulp</th><th>max difference</th><th>argmax flips</th><th>text parts at</th></tr></thead><tbody>");
+        _html.Append("<div class=\"wide\"><table class=\"axes\"><thead><tr><th>the text alone, against</th><th>logits compared</th><th>different</th><th>max ulp</th><th>max difference</th><th>argmax flips</th><th>text parts at</th></tr></thead><tbody>");
         foreach (AuditAxisResult axis in audit.Axes)
         {
             Axis(axis);
         }
 
-        _html.Append("</tbody></table></div>");
+        _html.Append($"</tbody></table></div><p class=\"small\">{AuditResult.ComparedWith}</p>");
         Charts(audit);
         if (audit.Blame is { } blame)
         {
