@@ -19,7 +19,8 @@ public sealed class BenchTests(Support.Models models) : IDisposable
 
         JsonElement record = JsonDocument.Parse(await File.ReadAllTextAsync(file)).RootElement;
         Assert.All(["device", "date", "command", "onnxruntime"], name => Assert.NotEmpty(record.GetProperty(name).GetString()!));
-        JsonElement[] rows = [.. record.GetProperty("rows").EnumerateArray()];
+        ILookup<string, JsonElement> subjects = record.GetProperty("rows").EnumerateArray().ToLookup(row => row.GetProperty("subject").GetString()!);
+        JsonElement[] rows = [.. subjects["generate"]];
         Assert.Equal([1, 2], rows.Select(row => row.GetProperty("rows").GetInt32()));
         Assert.All(rows, row =>
         {
@@ -28,6 +29,14 @@ public sealed class BenchTests(Support.Models models) : IDisposable
             Assert.True(peer > 0 && ours > 0);
             Assert.Equal(ours / peer, row.GetProperty("ratio").GetDouble(), 0.01);
         });
+
+        JsonElement[] memory = [.. subjects["memory"]];
+        Assert.Equal(2, memory.Length);
+        foreach (string side in (string[])["peerMegabytes", "megabytes"])
+        {
+            double[] peaks = [.. memory.Select(row => row.GetProperty(side).GetDouble())];
+            Assert.True(peaks[0] > 10 && peaks[1] >= peaks[0], $"{side}: {string.Join(", ", peaks)}");
+        }
     }
 
     public void Dispose() => _temporary.Dispose();

@@ -13,7 +13,10 @@ internal static class BenchReport
     {
         console.MarkupLine("[bold]Stock time / ours[/]: above 1 ours is faster. The slowest cell of a table is underlined; below 0.7 is red.");
         PrintOps([.. rows.Where(row => row.Subject == "op")], console);
-        PrintGeneration([.. rows.Where(row => row.Subject == "generate")], console);
+        PrintModels("Tokens per second, GenAI's loop", "Batch", [.. rows.Where(row => row.Subject == "generate")],
+            row => ($"{row.Rows}", row.PeerTokensPerSecond, row.TokensPerSecond), console);
+        PrintModels("Most memory of a process, MB", "When", [.. rows.Where(row => row.Subject == "memory")],
+            row => (row.Shape, row.PeerMegabytes, row.Megabytes), console);
         console.MarkupLineInterpolated(CultureInfo.InvariantCulture,
             $"[grey]{threads} threads; measured peaks: {peaks.FlopsPerSecond / 1e9:F0} GFLOP/s (fp32), {peaks.BytesPerSecond / 1e9:F1} GB/s.[/]");
     }
@@ -40,7 +43,8 @@ internal static class BenchReport
         }
     }
 
-    private static void PrintGeneration(IReadOnlyList<BenchmarkRow> rows, IAnsiConsole console)
+    private static void PrintModels(
+        string title, string variable, IReadOnlyList<BenchmarkRow> rows, Func<BenchmarkRow, (string Value, double? Stock, double? Ours)> cells, IAnsiConsole console)
     {
         if (rows.Count == 0)
         {
@@ -48,8 +52,8 @@ internal static class BenchReport
         }
 
         double worst = rows.Min(row => row.Ratio);
-        var table = new Table().Border(TableBorder.Rounded).Title("[bold]Tokens per second, GenAI's loop[/]")
-            .AddColumns("Model", "Batch", "Stock", "Batch-invariant", "Ratio");
+        var table = new Table().Border(TableBorder.Rounded).Title($"[bold]{title}[/]")
+            .AddColumns("Model", variable, "Stock", "Batch-invariant", "Ratio");
         foreach (TableColumn column in table.Columns.Skip(1))
         {
             column.RightAligned();
@@ -57,8 +61,8 @@ internal static class BenchReport
 
         foreach (BenchmarkRow row in rows)
         {
-            table.AddRow(
-                Markup.Escape(row.Op), $"{row.Rows}", Number(row.PeerTokensPerSecond), Number(row.TokensPerSecond), Ratio(row.Ratio, worst));
+            (string value, double? stock, double? ours) = cells(row);
+            table.AddRow(Markup.Escape(row.Op), Markup.Escape(value), Number(stock), Number(ours), Ratio(row.Ratio, worst));
         }
 
         console.Write(table);

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text.Json;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntimeGenAI;
 using OrtBatchInvariant.Cli.Bench;
@@ -26,11 +27,12 @@ internal static class BenchCommand
         var noOps = new Option<bool>("--no-ops") { Description = "Models only, no operators." };
         var large = new Option<bool>("--large") { Description = "Operators with weights of 4096 x 14336, 1,024 rows and contexts of 8,192 tokens as well." };
         var batch = new Option<string>("--batch") { Description = "Batch sizes for models.", HelpName = "N,N,...", DefaultValueFactory = _ => "1,4,16" };
+        var memoryOf = new Option<KernelSet?>("--memory-of") { Description = "Measure the memory of this process, as another one asks.", Hidden = true };
         Option<string?> json = Arguments.JsonFile();
         Option<int?> threads = Arguments.Threads();
         var command = new Command("bench", "Time stock and batch-invariant kernels by turns, per operator and end to end.")
         {
-            models, ops, noOps, large, batch, json, threads,
+            models, ops, noOps, large, batch, memoryOf, json, threads,
         };
         batch.Validators.Add(result =>
         {
@@ -46,16 +48,23 @@ internal static class BenchCommand
                 result.AddError("--ops excludes --no-ops and models");
             }
         });
-        command.SetAction((parsed, cancellation) => Task.FromResult(Run(
-            new Request(
-                parsed.GetValue(models) ?? [],
-                Batches(parsed.GetRequiredValue(batch))!,
-                parsed.GetValue(ops),
-                parsed.GetValue(noOps),
-                parsed.GetValue(large),
-                parsed.GetValue(json),
-                parsed.GetValue(threads) ?? Environment.ProcessorCount),
-            cancellation)));
+        command.SetAction((parsed, cancellation) =>
+        {
+            int threadCount = parsed.GetValue(threads) ?? Environment.ProcessorCount;
+            string[] named = parsed.GetValue(models) ?? [];
+            return Task.FromResult(parsed.GetValue(memoryOf) is { } kernels
+                ? MeasureMemory(named.Single(), kernels, threadCount)
+                : Run(
+                    new Request(
+                        named,
+                        Batches(parsed.GetRequiredValue(batch))!,
+                        parsed.GetValue(ops),
+                        parsed.GetValue(noOps),
+                        parsed.GetValue(large),
+                        parsed.GetValue(json),
+                        threadCount),
+                    cancellation));
+        });
         return command;
     }
 
@@ -64,6 +73,23 @@ internal static class BenchCommand
         int[] sizes = [.. (text ?? "").Split(',').Select(size => int.TryParse(size, out int value) ? value : 0)];
         return sizes.All(size => size > 0) ? sizes : null;
     }
+
+    private static int MeasureMemory(string model, KernelSet kernels, int threads)
+    {
+        ModelFolder folder = ModelFolder.Open(model);
+        OnnxRuntimeLibrary.LoadFirst();
+        if (kernels == KernelSet.BatchInvariant)
+        {
+            BatchInvariantProvider.Register();
+        }
+
+        using var genAI = new OgaHandle();
+        Console.WriteLine(JsonSerializer.Serialize(MemoryBenchmark.Measure(folder, kernels, threads)));
+        return ExitCode.Success;
+    }
+
+    private static MemoryUse InFreshProcess(ModelFolder model, KernelSet kernels, int threads) => JsonSerializer.Deserialize<MemoryUse>(
+        ThisProgram.Run(["bench", model.Path, "--memory-of", $"{kernels}", "--threads", $"{threads}"]))!;
 
     private static int Run(Request request, CancellationToken cancellation)
     {
@@ -102,6 +128,7 @@ internal static class BenchCommand
                     request.Batches,
                     new DirectProgress<(int Done, int Total)>(step => bar.Set(step.Done, step.Total)),
                     cancellation));
+                rows.AddRange(MemoryBenchmark.Run(model, kernels => InFreshProcess(model, kernels, request.Threads)));
             }
 
             return rows;

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using OrtBatchInvariant.Verification.Device;
 using OrtBatchInvariant.Verification.Files;
 
@@ -34,25 +33,8 @@ public static class FreshRun
     /// Starts the program that is running now once more, with some arguments followed by the request file and the file for the logits.
     /// </summary>
     /// <param name="arguments">Arguments that make it call <see cref="Answer"/>.</param>
-    public static Action<string, string> ThisProgram(params string[] arguments)
-    {
-        string program = Environment.ProcessPath ?? throw new VerificationException("This system does not say which program is running, so no fresh process can be started.");
-        bool isHost = Path.GetFileNameWithoutExtension(program) == "dotnet";
-        string[] prefix = isHost ? [Path.Combine(AppContext.BaseDirectory, $"{AppDomain.CurrentDomain.FriendlyName}.dll"), .. arguments] : arguments;
-        return (request, logits) =>
-        {
-            var start = new ProcessStartInfo(program, [.. prefix, request, logits]) { RedirectStandardError = true, RedirectStandardOutput = true };
-            using Process process = Process.Start(start) ?? throw new VerificationException($"{program}: cannot be started as a fresh process.");
-            Task<string> output = process.StandardOutput.ReadToEndAsync();
-            string error = process.StandardError.ReadToEnd();
-            process.WaitForExit();
-            output.Wait();
-            if (process.ExitCode != 0)
-            {
-                throw new VerificationException($"The fresh process failed with exit code {process.ExitCode} ({error.ReplaceLineEndings(" ").Trim()}).");
-            }
-        };
-    }
+    public static Action<string, string> ThisProgram(params string[] arguments) =>
+        (request, logits) => Hosting.ThisProgram.Run([.. arguments, request, logits]);
 
     /// <summary>Has the text run anew and compares the logits.</summary>
     internal static int? Compare(AuditText text, LogitsComparison comparison)

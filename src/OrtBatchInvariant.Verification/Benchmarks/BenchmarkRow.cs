@@ -5,7 +5,7 @@ namespace OrtBatchInvariant.Verification.Benchmarks;
 /// <summary>One measurement, ours against a peer's. The same form for every benchmark of this repository.</summary>
 public sealed record BenchmarkRow
 {
-    /// <summary>What is measured: <c>op</c> or <c>generate</c>.</summary>
+    /// <summary>What is measured: <c>op</c>, <c>generate</c> or <c>memory</c>.</summary>
     public required string Subject { get; init; }
 
     /// <summary>The operator, or the model.</summary>
@@ -43,6 +43,14 @@ public sealed record BenchmarkRow
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? TokensPerSecond { get; init; }
 
-    /// <summary>The peer's time over ours: above 1 ours is faster.</summary>
+    /// <summary>The most memory that the peer's process held.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? PeerMegabytes { get; init; }
+
+    /// <summary>The most memory that our process held.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Megabytes { get; init; }
+
+    /// <summary>The peer's time, or memory, over ours: above 1 ours is faster, or smaller.</summary>
     public required double Ratio { get; init; }
 }

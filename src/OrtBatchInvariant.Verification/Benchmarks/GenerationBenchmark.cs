@@ -8,8 +8,8 @@ namespace OrtBatchInvariant.Verification.Benchmarks;
 /// <summary>Times whole models through GenAI's loop, stock and batch-invariant by turns.</summary>
 public static class GenerationBenchmark
 {
+    internal const int PromptTokens = 32;
     private const string Peer = "ONNX Runtime CPU";
-    private const int PromptTokens = 32;
     private const int NewTokens = 64;
     private const int Rounds = 5;
 
@@ -31,14 +31,14 @@ public static class GenerationBenchmark
         {
             var peerRates = new List<double>();
             var rates = new List<double>();
-            TokensPerSecond(stock, batches[i]);
-            TokensPerSecond(ours, batches[i]);
+            TokensPerSecond(stock, batches[i], NewTokens);
+            TokensPerSecond(ours, batches[i], NewTokens);
             for (int round = 0; round < Rounds; round++)
             {
                 cancellation.ThrowIfCancellationRequested();
                 progress?.Report(((i * Rounds) + round, batches.Count * Rounds));
-                peerRates.Add(TokensPerSecond(stock, batches[i]));
-                rates.Add(TokensPerSecond(ours, batches[i]));
+                peerRates.Add(TokensPerSecond(stock, batches[i], NewTokens));
+                rates.Add(TokensPerSecond(ours, batches[i], NewTokens));
             }
 
             double peer = AlternatingTimer.Median(peerRates);
@@ -60,17 +60,18 @@ public static class GenerationBenchmark
         return rows;
     }
 
-    private static double TokensPerSecond(HostedModel model, int batch)
+    /// <summary>Generates tokens for some sequences after prompts of random tokens; the rate is that of the decode steps.</summary>
+    internal static double TokensPerSecond(HostedModel model, int batch, int newTokens)
     {
         try
         {
             int[] tokens = RandomTokens.Draw(model.Folder, batch * PromptTokens, new Random(batch));
             using var parameters = new GeneratorParams(model.Model);
             parameters.SetSearchOption("batch_size", batch);
-            parameters.SetSearchOption("max_length", PromptTokens + NewTokens);
+            parameters.SetSearchOption("max_length", PromptTokens + newTokens);
 
             // No row ends early.
-            parameters.SetSearchOption("min_length", PromptTokens + NewTokens);
+            parameters.SetSearchOption("min_length", PromptTokens + newTokens);
             parameters.SetSearchOption("do_sample", false);
             using var generator = new Generator(model.Model, parameters);
             generator.AppendTokens(tokens);
