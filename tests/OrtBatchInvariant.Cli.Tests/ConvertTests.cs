@@ -85,6 +85,7 @@ public sealed class ConvertTests(Support.Models models) : IDisposable
         for (int i = 0; i < Kills; i++)
         {
             string output = Path.Combine(_temporary.Path, $"out{i}");
+            DateTime begun = DateTime.Now;
             using Process process = Tool.Start("convert", input, output);
             await Task.Delay((int)(milliseconds * (0.3 + (0.7 * random.NextDouble()))));
             if (!process.HasExited)
@@ -94,6 +95,12 @@ public sealed class ConvertTests(Support.Models models) : IDisposable
             }
 
             await process.WaitForExitAsync();
+            if (process.ExitCode == ExitCode.Success)
+            {
+                // The first run read its files from a slower disk than the later ones do.
+                milliseconds = Math.Min(milliseconds, (process.ExitTime - begun).TotalMilliseconds);
+            }
+
             if (Directory.Exists(output))
             {
                 Assert.Equal(expected, Directory.GetFiles(output).Select(file => $"{Path.GetFileName(file)} {new FileInfo(file).Length}").Order());

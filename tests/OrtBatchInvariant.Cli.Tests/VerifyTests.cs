@@ -106,7 +106,7 @@ public sealed class VerifyTests(Support.Models models, ITestOutputHelper output)
 
         string html = File("report.html");
         string json = File("report.json");
-        using Process process = Tool.Start("verify", models.Int4, "--html", html, "--json", json);
+        using Process process = Tool.StartInterruptible("verify", models.Int4, "--html", html, "--json", json);
         await Task.Delay(TimeSpan.FromSeconds(4));
         Assert.False(process.HasExited, "the audit ended before it could be stopped");
         using (Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]))

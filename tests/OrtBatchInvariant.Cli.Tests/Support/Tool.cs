@@ -7,22 +7,26 @@ internal static class Tool
 {
     private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "ortbi.dll");
 
-    public static Process Start(params string[] arguments) => Start([], arguments);
+    public static Process Start(params string[] arguments) => Start("dotnet", [s_program, .. arguments], []);
+
+    /// <summary>As <see cref="Start(string[])"/>, and Ctrl-C reaches it: a shell that runs the tests in the background has them and all their
+    /// children ignore it.</summary>
+    public static Process StartInterruptible(params string[] arguments) => Start("env", ["--default-signal=INT", "dotnet", s_program, .. arguments], []);
 
     public static Task<ToolResult> Run(params string[] arguments) => Run([], arguments);
 
     public static async Task<ToolResult> Run(Dictionary<string, string> environment, params string[] arguments)
     {
-        using Process process = Start(environment, arguments);
+        using Process process = Start("dotnet", [s_program, .. arguments], environment);
         Task<string> error = process.StandardError.ReadToEndAsync();
         string output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
         return new ToolResult(process.ExitCode, output, await error);
     }
 
-    private static Process Start(Dictionary<string, string> environment, string[] arguments)
+    private static Process Start(string program, string[] arguments, Dictionary<string, string> environment)
     {
-        var start = new ProcessStartInfo("dotnet", [s_program, .. arguments])
+        var start = new ProcessStartInfo(program, arguments)
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
