@@ -271,18 +271,8 @@ public sealed class InvariantOperatorTests(ITestOutputHelper output)
         graph.Initializer.Add(Graphs.Initializer("last", Tensor.Of([1], -1L)));
     });
 
-    private static NodeProto Made(string op, string[] inputs, string output, params (string Name, object Value)[] attributes)
-    {
-        NodeProto node = Graphs.Node(output, op, "", inputs, [output], [.. attributes.Where(pair => pair.Value is int or float or string or long[])]);
-        node.Attribute.AddRange(attributes.Select(pair => pair.Value switch
-        {
-            float[] numbers => new AttributeProto { Name = pair.Name, Type = AttributeProto.Types.AttributeType.Floats, Floats = { numbers } },
-            TensorProto tensor => new AttributeProto { Name = pair.Name, Type = AttributeProto.Types.AttributeType.Tensor, T = tensor },
-            GraphProto graph => new AttributeProto { Name = pair.Name, Type = AttributeProto.Types.AttributeType.Graph, G = graph },
-            _ => null,
-        }).OfType<AttributeProto>());
-        return node;
-    }
+    private static NodeProto Made(string op, string[] inputs, string output, params (string Name, object Value)[] attributes) =>
+        Graphs.Node(output, op, "", inputs, [output], attributes);
 
     private static TensorProto Value(float value) => Graphs.Initializer("", Tensor.Of([1], value));
 

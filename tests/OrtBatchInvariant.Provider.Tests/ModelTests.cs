@@ -1,9 +1,9 @@
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using OrtBatchInvariant.Models.Onnx;
+using OrtBatchInvariant.Tests.Support;
 using Xunit.Abstractions;
 using static OrtBatchInvariant.Provider.Tests.Operand;
-using AttributeType = OrtBatchInvariant.Models.Onnx.AttributeProto.Types.AttributeType;
 
 namespace OrtBatchInvariant.Provider.Tests;
 
@@ -129,7 +129,7 @@ public sealed class ModelTests(ITestOutputHelper output)
                 graph.Output.Add(Graphs.Value($"{half}_{table}_out", TensorElementType.Float));
             }
 
-            condition.Attribute.Add(new AttributeProto { Name = branch, Type = AttributeType.Graph, G = graph });
+            condition.Attribute.Add(OnnxAttribute.Of(branch, graph));
         }
 
         return new(

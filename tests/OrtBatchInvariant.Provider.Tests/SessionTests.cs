@@ -1,5 +1,6 @@
 using Microsoft.ML.OnnxRuntime;
 using OrtBatchInvariant.Models.Onnx;
+using OrtBatchInvariant.Tests.Support;
 using Xunit.Abstractions;
 
 namespace OrtBatchInvariant.Provider.Tests;
@@ -54,7 +55,7 @@ public sealed class SessionTests(ITestOutputHelper output)
             var body = new GraphProto { Name = name };
             body.Node.Add(Graphs.Node(nodeName ?? $"{name}/product", "MatMul", "", ["x", $"w{i}"], [$"{name}/y"]));
             body.Output.Add(Graphs.Value($"{name}/y", x.Type));
-            branch.Attribute.Add(new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Graph, G = body });
+            branch.Attribute.Add(OnnxAttribute.Of(name, body));
             graph.Initializer.Add(Graphs.Initializer($"w{i}", weights[i]));
         }
 

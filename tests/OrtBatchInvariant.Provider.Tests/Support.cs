@@ -5,8 +5,8 @@ using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using OrtBatchInvariant.Conversion;
 using OrtBatchInvariant.Models.Onnx;
+using OrtBatchInvariant.Tests.Support;
 using Xunit.Abstractions;
-using AttributeType = OrtBatchInvariant.Models.Onnx.AttributeProto.Types.AttributeType;
 
 // The tests share the process's one registration of the provider.
 [assembly: CollectionBehavior(DisableTestParallelization = true)]
@@ -206,7 +206,7 @@ internal sealed record OpCase(string Op, string Contract, params Operand?[] Inpu
         int last = Array.FindLastIndex(Inputs, input => input is not null);
         node.Input.AddRange(Inputs.Take(last + 1).Select(input => input?.Name ?? ""));
         node.Output.AddRange(Outputs.Select(output => output?.Name ?? ""));
-        node.Attribute.AddRange(Attributes.Select(pair => Graphs.Attribute(pair.Name, pair.Value)));
+        node.Attribute.AddRange(Attributes.Select(pair => OnnxAttribute.Of(pair.Name, pair.Value)));
         graph.Node.Add(node);
         foreach ((Operand input, Tensor value) in Present.Zip(values))
         {
@@ -242,18 +242,9 @@ internal static class Graphs
         var node = new NodeProto { Name = name, OpType = op, Domain = domain };
         node.Input.AddRange(inputs);
         node.Output.AddRange(outputs);
-        node.Attribute.AddRange(attributes.Select(pair => Attribute(pair.Item1, pair.Item2)));
+        node.Attribute.AddRange(attributes.Select(pair => OnnxAttribute.Of(pair.Item1, pair.Item2)));
         return node;
     }
-
-    internal static AttributeProto Attribute(string name, object value) => value switch
-    {
-        int number => new() { Name = name, Type = AttributeType.Int, I = number },
-        float number => new() { Name = name, Type = AttributeType.Float, F = number },
-        string text => new() { Name = name, Type = AttributeType.String, S = ByteString.CopyFromUtf8(text) },
-        long[] numbers => new() { Name = name, Type = AttributeType.Ints, Ints = { numbers } },
-        _ => throw new ArgumentOutOfRangeException(nameof(value), value, "no test uses this type of attribute"),
-    };
 
     internal static TensorProto Initializer(string name, Tensor value) =>
         new() { Name = name, DataType = (int)value.Type, RawData = ByteString.CopyFrom(value.Bytes), Dims = { value.Shape } };

@@ -244,6 +244,16 @@ std::string GraphKey(const Ort::ConstGraph& graph) {
   return key;
 }
 
+NodeCoverage* FindWithoutKernel(CoverageReport* report, std::string_view node,
+                                std::string_view op) {
+  for (auto& [graph, nodes] : report->graphs) {
+    for (NodeCoverage& coverage : nodes) {
+      if (!coverage.has_kernel && coverage.name == node && coverage.op == op) return &coverage;
+    }
+  }
+  return nullptr;
+}
+
 std::string ToJson(const CoverageReport& report) {
   std::string json = "{";
   AppendJsonField(json, "provider", kProviderName, false);
@@ -314,12 +324,9 @@ void RecordKernel(const std::string& id, const std::string& node, const std::str
   const std::lock_guard lock(g_reports_mutex);
   const auto found = Reports().find(id);
   if (found == Reports().end()) return;
-  for (auto& [graph, nodes] : found->second.graphs) {
-    for (NodeCoverage& coverage : nodes) {
-      if (coverage.has_kernel || coverage.name != node || coverage.op != op) continue;
-      coverage.has_kernel = true;
-      return;
-    }
+  if (NodeCoverage* coverage = FindWithoutKernel(&found->second, node, op); coverage != nullptr) {
+    coverage->has_kernel = true;
+    return;
   }
   // Not planned: the report must not be silent about it.
   NodeCoverage unplanned;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ort/ort_api.h"
@@ -56,6 +57,9 @@ std::string SharedByRows(const Ort::ConstNode& node);
 
 // Notes the outputs that are tensors.
 void AddOutputs(const Ort::ConstNode& node, NodeCoverage* coverage);
+
+// The coverage of a node that no kernel was made for yet; null when there is none.
+NodeCoverage* FindWithoutKernel(CoverageReport* report, std::string_view node, std::string_view op);
 
 std::string ToJson(const CoverageReport& report);
 

@@ -296,7 +296,9 @@ Status BatchInvariantEp::Compile(std::span<const OrtGraph* const> graphs,
         options_.instruction_set, services(), &infos[i]));
     std::vector<NodeCoverage>& members = compiled_[Ort::ConstNode{fused_nodes[i]}.GetName()];
     for (const Ort::ConstNode& node : Ort::ConstGraph{graphs[i]}.GetNodes()) {
-      if (NodeCoverage* coverage = Find(node); coverage != nullptr) {
+      NodeCoverage* coverage =
+          FindWithoutKernel(&report_, node.GetName(), node.GetOperatorType());
+      if (coverage != nullptr) {
         coverage->has_kernel = true;
         members.push_back(*coverage);
       }
@@ -304,18 +306,6 @@ Status BatchInvariantEp::Compile(std::span<const OrtGraph* const> graphs,
   }
   if (!options_.report_id.empty()) StoreReport(options_.report_id, report_);
   return Status::Ok();
-}
-
-NodeCoverage* BatchInvariantEp::Find(const Ort::ConstNode& node) {
-  for (auto& [graph, nodes] : report_.graphs) {
-    for (NodeCoverage& coverage : nodes) {
-      if (!coverage.has_kernel && coverage.name == node.GetName() &&
-          coverage.op == node.GetOperatorType()) {
-        return &coverage;
-      }
-    }
-  }
-  return nullptr;
 }
 
 Status BatchInvariantEp::CheckStrict() const {

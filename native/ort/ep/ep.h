@@ -35,8 +35,6 @@ class BatchInvariantEp : public OrtEp {
                                 std::vector<NodeCoverage>& coverage) const;
   Status Compile(std::span<const OrtGraph* const> graphs,
                  std::span<const OrtNode* const> fused_nodes, OrtNodeComputeInfo** infos);
-  // The coverage of a node that no kernel was made for yet; null when there is none.
-  NodeCoverage* Find(const Ort::ConstNode& node);
   // The refusal of a strict session, or ok.
   Status CheckStrict() const;
   void SetDeviceCallbacks();

@@ -5,6 +5,8 @@ namespace OrtBatchInvariant.Verification.Benchmarks;
 /// <summary>One measurement, ours against a peer's. The same form for every benchmark of this repository.</summary>
 public sealed record BenchmarkRow
 {
+    internal const string StockPeer = "ONNX Runtime CPU";
+
     /// <summary>What is measured: <c>op</c>, <c>generate</c> or <c>memory</c>.</summary>
     public required string Subject { get; init; }
 

@@ -9,7 +9,6 @@ namespace OrtBatchInvariant.Verification.Benchmarks;
 public static class GenerationBenchmark
 {
     internal const int PromptTokens = 32;
-    private const string Peer = "ONNX Runtime CPU";
     private const int NewTokens = 64;
     private const int Rounds = 5;
 
@@ -50,7 +49,7 @@ public static class GenerationBenchmark
                 Shape = $"{NewTokens} tokens after {PromptTokens}",
                 Dtype = folder.Name,
                 Rows = batches[i],
-                Peer = Peer,
+                Peer = BenchmarkRow.StockPeer,
                 PeerTokensPerSecond = Math.Round(peer, 1),
                 TokensPerSecond = Math.Round(own, 1),
                 Ratio = Math.Round(own / peer, 3),

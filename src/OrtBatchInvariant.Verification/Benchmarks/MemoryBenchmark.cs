@@ -11,7 +11,6 @@ public sealed record MemoryUse(long Loaded, long Generated);
 /// <summary>Compares the memory of processes that load a model and generate from it, stock and batch-invariant.</summary>
 public static class MemoryBenchmark
 {
-    private const string Peer = "ONNX Runtime CPU";
     private const int MostTokens = 256;
 
     /// <summary>Loads a model in this process, generates from it, and says how much memory the process held at most.</summary>
@@ -44,7 +43,7 @@ public static class MemoryBenchmark
             Shape = when,
             Dtype = folder.Name,
             Rows = 1,
-            Peer = Peer,
+            Peer = BenchmarkRow.StockPeer,
             PeerMegabytes = Math.Round(peer / 1e6),
             Megabytes = Math.Round(own / 1e6),
             Ratio = Math.Round((double)peer / own, 3),

@@ -6,7 +6,6 @@ namespace OrtBatchInvariant.Verification.Benchmarks;
 /// <summary>Times operators one by one, stock and batch-invariant by turns, each as a session of one node.</summary>
 public static class OpBenchmark
 {
-    private const string Peer = "ONNX Runtime CPU";
 
     private static readonly TimeSpan s_budget = TimeSpan.FromMilliseconds(300);
 
@@ -55,7 +54,7 @@ public static class OpBenchmark
                     Shape = opCase.Shape,
                     Dtype = opCase.Dtype,
                     Rows = run.Rows,
-                    Peer = Peer,
+                    Peer = BenchmarkRow.StockPeer,
                     PeerMicroseconds = Math.Round(peer, 2),
                     Microseconds = Math.Round(own, 2),
                     FloorMicroseconds = Math.Round(peaks.FloorMicroseconds(run.Flops, run.Bytes), 3),

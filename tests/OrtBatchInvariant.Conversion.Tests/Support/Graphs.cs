@@ -1,6 +1,6 @@
 using Google.Protobuf;
 using OrtBatchInvariant.Models.Onnx;
-using AttributeType = OrtBatchInvariant.Models.Onnx.AttributeProto.Types.AttributeType;
+using OrtBatchInvariant.Tests.Support;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Conversion.Tests.Support;
@@ -36,21 +36,9 @@ internal static class Graphs
 
         node.Input.AddRange(inputs);
         node.Output.AddRange(outputs);
-        node.Attribute.AddRange(attributes.Select(pair => Attribute(pair.Item1, pair.Item2)));
+        node.Attribute.AddRange(attributes.Select(pair => OnnxAttribute.Of(pair.Item1, pair.Item2)));
         return node;
     }
-
-    internal static AttributeProto Attribute(string name, object value) => value switch
-    {
-        int number => new() { Name = name, Type = AttributeType.Int, I = number },
-        float number => new() { Name = name, Type = AttributeType.Float, F = number },
-        string text => new() { Name = name, Type = AttributeType.String, S = ByteString.CopyFromUtf8(text) },
-        long[] numbers => new() { Name = name, Type = AttributeType.Ints, Ints = { numbers } },
-        float[] numbers => new() { Name = name, Type = AttributeType.Floats, Floats = { numbers } },
-        GraphProto graph => new() { Name = name, Type = AttributeType.Graph, G = graph },
-        TensorProto tensor => new() { Name = name, Type = AttributeType.Tensor, T = tensor },
-        _ => throw new ArgumentOutOfRangeException(nameof(value), value, "no test uses this type of attribute"),
-    };
 
     /// <summary>A value of a type, and dimensions that are numbers or names; null for an unknown shape.</summary>
     internal static ValueInfoProto Value(string name, DataType type, params object[]? dims)
