@@ -1,6 +1,8 @@
 using System.Text.Json;
 using OrtBatchInvariant.Cli.Demo;
 using OrtBatchInvariant.Cli.Tests.Support;
+using OrtBatchInvariant.Verification.Audit;
+using OrtBatchInvariant.Verification.Audit.Serving;
 using OrtBatchInvariant.Verification.Device;
 using OrtBatchInvariant.Verification.Hosting;
 using Spectre.Console;
@@ -22,11 +24,11 @@ public sealed class DeviceDemoTests(Support.Models models)
             CancellationToken.None);
 
         DeviceDemoModelResult model = Assert.Single(result.Models);
-        Assert.Equal((30, 1, 1), (model.BatchInvariant.Completions, model.BatchInvariant.UniqueLogits, model.BatchInvariant.UniqueCompletions));
-        Assert.Equal(30, model.Stock!.Completions);
+        Assert.All(model.BatchInvariant.Decodings, decoding => Assert.Equal((30, 1, 1), (decoding.Completions, decoding.DistinctLogits, decoding.DistinctTexts)));
+        Assert.All(model.Stock!.Decodings, decoding => Assert.Equal(30, decoding.Completions));
         Assert.True(result.Passed);
         Assert.Equal(("cpu", ""), (result.Device, result.SelfTest));
-        Assert.Equal(("random, batch-invariant", 30L, 30L), progress[^1]);
+        Assert.Equal(("random, batch-invariant", 60L, 60L), progress[^1]);
         Assert.Contains(progress, step => step.Name == "random, stock");
     }
 
@@ -58,7 +60,7 @@ public sealed class DeviceDemoTests(Support.Models models)
 
         JsonElement json = JsonDocument.Parse(DeviceDemoReport.ToJson(result)).RootElement;
         Assert.Equal(passed, json.GetProperty("passed").GetBoolean());
-        Assert.Equal(uniqueLogits, json.GetProperty("models")[0].GetProperty("batchInvariant").GetProperty("uniqueLogits").GetInt32());
+        Assert.Equal(uniqueLogits, json.GetProperty("models")[0].GetProperty("batchInvariant").GetProperty("decodings")[0].GetProperty("distinctLogits").GetInt32());
     }
 
     [Fact]
@@ -72,7 +74,9 @@ public sealed class DeviceDemoTests(Support.Models models)
         (await Tool.Run("demo", "--device", "cuda", "--model", models.Random)).AssertFailedWith(ExitCode.Failure, "--device cuda", "NVIDIA GPU", "driver");
     }
 
-    private static DeviceCompletionsResult Result(int uniqueLogits) => new(10, uniqueLogits, 1, 1000, 4, 100, TimeSpan.FromSeconds(1), [1, 2]);
+    private static ServingResult Result(int uniqueLogits) => new(
+        new AuditSubject("model", "", "batch-invariant", "GPU", "", "", "", []), [new DecodingResult("temperature 0", 10, uniqueLogits, 1, null, null, [])],
+        4, 5, 20, 0, 4, 1000, 100, 1, 1, "poisson", 1, true);
 
     private sealed class Bar(Action<long, long> set) : IProgressBar
     {

@@ -1,5 +1,7 @@
 using System.Diagnostics;
+using OrtBatchInvariant.Cli.Verify;
 using OrtBatchInvariant.Verification;
+using OrtBatchInvariant.Verification.Audit.Serving;
 using OrtBatchInvariant.Verification.Device;
 using OrtBatchInvariant.Verification.Hosting;
 
@@ -8,13 +10,13 @@ namespace OrtBatchInvariant.Cli.Demo;
 /// <summary>What the demo runs on a device, in a decode loop of its own with KV buffers that stay there.</summary>
 /// <param name="DeviceId">The GPU, as CUDA counts it; null for the CPU.</param>
 /// <param name="Prompt">The prompt, as tokens; null for random ones.</param>
-/// <param name="Completions">Number of completions of the prompt, with each set of kernels.</param>
+/// <param name="Completions">Number of completions of the prompt, with each set of kernels and each way of choosing tokens.</param>
 /// <param name="NewTokens">Tokens of a completion.</param>
 /// <param name="MaxRows">The largest batch.</param>
 /// <param name="Seed">What batches and neighbours are drawn from.</param>
 internal sealed record DeviceDemoOptions(int? DeviceId, int[]? Prompt, int Completions, int NewTokens, int MaxRows, int Seed);
 
-/// <summary>One prompt, over and over among random neighbours in batches of random sizes.</summary>
+/// <summary>One prompt, over and over among random neighbours that join and leave the batch.</summary>
 internal static class DeviceDemo
 {
     // Long enough that stock kernels choose by the number of rows.
@@ -50,18 +52,21 @@ internal static class DeviceDemo
             .Select(item => (item.Model, item.Kernels, Bar: addBar($"{item.Model.Title}, {(item.Kernels == KernelSet.Stock ? "stock" : "batch-invariant")}")))
             .ToList();
         CoverageReport? coverage = null;
-        var results = new Dictionary<(DemoModel, KernelSet), DeviceCompletionsResult>();
+        var results = new Dictionary<(DemoModel, KernelSet), ServingResult>();
         foreach ((DemoModel model, KernelSet kernels, IProgressBar bar) in work)
         {
             using DecoderModel decoder = DecoderModel.Open(model.Folder, new DecoderModelOptions { DeviceId = options.DeviceId, Kernels = kernels });
             coverage ??= decoder.Coverage;
-            results[(model, kernels)] = DeviceCompletions.Run(
-                decoder, options.Prompt ?? RandomPrompt(decoder, options.Seed), options.Completions, options.NewTokens, options.MaxRows, options.Seed,
-                done =>
-                {
-                    cancellation.ThrowIfCancellationRequested();
-                    bar.Set(done, options.Completions);
-                });
+            var serving = new ServingOptions
+            {
+                Prompt = options.Prompt ?? PromptReader.Draw(decoder, Math.Min(RandomPromptTokens, decoder.Shape.ContextLength / 4), options.Seed),
+                Completions = options.Completions,
+                NewTokens = options.NewTokens,
+                MaxRows = options.MaxRows,
+                Seed = options.Seed,
+            };
+            results[(model, kernels)] = ServingExperiment.Run(decoder, serving, new DirectProgress<(int Done, int Total)>(step => bar.Set(step.Done, step.Total, null)), cancellation);
+            cancellation.ThrowIfCancellationRequested();
         }
 
         return new DeviceDemoResult(
@@ -71,17 +76,10 @@ internal static class DeviceDemo
             options.Seed,
             Stopwatch.GetElapsedTime(start));
     }
-
-    private static int[] RandomPrompt(DecoderModel model, int seed)
-    {
-        var random = new Random(seed);
-        int count = Math.Min(RandomPromptTokens, model.Shape.ContextLength / 4);
-        return [.. Enumerable.Range(0, count).Select(_ => random.Next(model.Shape.VocabularySize))];
-    }
 }
 
 /// <summary>What a model did on the device; without stock kernels where there are none.</summary>
-internal sealed record DeviceDemoModelResult(DemoModel Model, DeviceCompletionsResult? Stock, DeviceCompletionsResult BatchInvariant);
+internal sealed record DeviceDemoModelResult(DemoModel Model, ServingResult? Stock, ServingResult BatchInvariant);
 
 /// <summary>What the demo found on a device.</summary>
 /// <param name="Device">The device.</param>
@@ -91,5 +89,5 @@ internal sealed record DeviceDemoModelResult(DemoModel Model, DeviceCompletionsR
 /// <param name="Elapsed">How long it took.</param>
 internal sealed record DeviceDemoResult(string Device, string SelfTest, IReadOnlyList<DeviceDemoModelResult> Models, int Seed, TimeSpan Elapsed)
 {
-    public bool Passed => Models.All(model => model.BatchInvariant is { UniqueLogits: 1, UniqueCompletions: 1 });
+    public bool Passed => Models.All(model => model.BatchInvariant.IsInvariant);
 }

@@ -93,5 +93,5 @@ public sealed class AuditAxis
             ?? throw new VerificationException($"There is no axis '{id}': use {string.Join(", ", All.Select(axis => axis.Id))}.")),
     ];
 
-    private static string? NeedsBuffer(AuditText text) => text.Shape.SharesBuffer ? null : "the model's KV cache grows with every step instead of lying in a buffer";
+    private static string? NeedsBuffer(AuditText text) => text.Shape.SharesBuffer ? null : text.Shape.WhyNoBuffer;
 }

@@ -23,7 +23,7 @@ public sealed record TokenInput(string Name, TensorElementType Type);
 /// <param name="InputIds">Token ids, [batch, tokens].</param>
 /// <param name="AttentionMask">1 for tokens and 0 for padding, [batch, past and present tokens]; null if the graph has none.</param>
 /// <param name="PositionIds">Positions, [batch, tokens]; null if the graph counts them itself.</param>
-/// <param name="Cache">The KV cache.</param>
+/// <param name="Cache">The KV cache; empty if the graph has none.</param>
 /// <param name="SharesBuffer">Whether past and present are one buffer in which each row lies without gaps, as GroupQueryAttention has
 /// it; otherwise the graph gives back a longer cache than it took.</param>
 /// <param name="Logits">Name of the logits, [batch, tokens, vocabulary].</param>
@@ -41,6 +41,18 @@ public sealed record DecoderShape(
     int VocabularySize,
     int ContextLength)
 {
+    /// <summary>Whether the graph takes past keys and values; if not, each run takes the whole text.</summary>
+    public bool HasCache => Cache.Count > 0;
+
+    /// <summary>Why past and present are not one buffer, for the middle of a sentence.</summary>
+    internal string WhyNoBuffer => HasCache ? "the model's KV cache grows with every step instead of lying in a buffer" : "the model has no KV cache";
+
+    /// <summary>Whether rows of a batch may differ in length: their padding must be masked, or come after everything that looks back.</summary>
+    public bool TakesUnequalRows => AttentionMask is not null || !HasCache;
+
+    /// <summary>Why rows may not differ in length, for the middle of a sentence.</summary>
+    internal const string WhyEqualRows = "the model takes no attention mask, so that the rows of a batch must be equally long";
+
     /// <summary>Bytes of the logits of one position.</summary>
     public int LogitsBytes => VocabularySize * ElementBytes(LogitsType);
 
@@ -73,11 +85,6 @@ internal sealed class DecoderShapeReader(ModelFolder folder, InferenceSession se
         {
             throw new VerificationException(
                 $"{folder.DecoderFile}: the graph has an input '{other}', which is none of a decoder in the GenAI layout (token ids, attention mask, positions, past keys and values).");
-        }
-
-        if (cache.Count == 0)
-        {
-            throw new VerificationException($"{folder.DecoderFile}: the graph takes no past keys and values, which a decoder in the GenAI layout does.");
         }
 
         NodeMetadata logits = session.OutputMetadata.TryGetValue(folder.LogitsName, out NodeMetadata? found) ? found : throw Missing(folder.LogitsName);

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics;
 using OrtBatchInvariant.Gpu.Models;
 using OrtBatchInvariant.Gpu.Records;
 using OrtBatchInvariant.Verification;
@@ -21,41 +22,96 @@ internal static class CompletionsCommand
         var count = new Option<int>("--count") { Description = "Number of completions.", DefaultValueFactory = _ => 1000 };
         var tokens = new Option<int>("--tokens") { Description = "Tokens of a completion.", DefaultValueFactory = _ => 24 };
         var maxRows = new Option<int>("--max-rows") { Description = "The largest batch.", DefaultValueFactory = _ => 64 };
-        foreach (Option option in (Option[])[count, tokens, maxRows])
+        var prompts = new Option<int>("--prompts")
+        {
+            Description = "Texts that the model writes, of which the one is taken whose stock completions differ most; without stock kernels the first.",
+            DefaultValueFactory = _ => 20,
+        };
+        var seconds = new Option<int>("--seconds") { Description = "How long one set of kernels may take for one model, and the choice of its prompt.", DefaultValueFactory = _ => 60 };
+        foreach (Option option in (Option[])[count, tokens, maxRows, prompts, seconds])
         {
             command.Add(option);
         }
 
-        command.SetAction(parsed => Run(common.Read(parsed), parsed.GetValue(count), parsed.GetValue(tokens), parsed.GetValue(maxRows)));
+        command.SetAction(parsed => Run(
+            common.Read(parsed),
+            new ServingOptions
+            {
+                Prompt = [],
+                Completions = parsed.GetValue(count),
+                NewTokens = parsed.GetValue(tokens),
+                MaxRows = parsed.GetValue(maxRows),
+                Seed = Random.Shared.Next(),
+            },
+            parsed.GetValue(prompts),
+            TimeSpan.FromSeconds(parsed.GetValue(seconds))));
         return command;
     }
 
-    private static int Run(CommonValues values, int count, int tokens, int maxRows)
+    private static int Run(CommonValues values, ServingOptions options, int prompts, TimeSpan limit)
     {
         var report = new CheckReport("completions", values.JsonFile);
-        int seed = Random.Shared.Next();
         foreach (TestModel model in values.Models.Where(model => model.IsTrained))
         {
             ModelFolder folder = model.Make(values.ModelsFolder);
-            var random = new Random(seed);
-            int[] prompt = [.. Enumerable.Range(0, PromptTokens).Select(_ => random.Next(folder.VocabularySize))];
+            IReadOnlyList<int>? prompt = null;
             foreach (KernelSet kernels in values.Kernels)
             {
+                string name = $"{model.Name}, {CommonValues.Name(kernels)}";
                 bool isOurs = kernels == KernelSet.BatchInvariant;
                 try
                 {
+                    var progress = new Progress(name);
                     using DecoderModel decoder = DecoderModel.Open(folder, values.Options(kernels));
-                    ServingResult result = ServingExperiment.Run(
-                        decoder, new ServingOptions { Prompt = prompt, Completions = count, NewTokens = tokens, MaxRows = maxRows, Seed = seed });
+                    progress.Say("loaded");
+                    prompt ??= Choose(decoder, options, prompts, limit, progress);
+                    using var timeout = new CancellationTokenSource(limit);
+                    ServingResult result = ServingExperiment.Run(decoder, options with { Prompt = prompt }, progress.Of("completions"), timeout.Token);
                     report.AddCompletions(model.Name, CommonValues.Name(kernels), result, mustHold: isOurs);
                 }
                 catch (VerificationException exception)
                 {
-                    report.Add($"{model.Name}, {CommonValues.Name(kernels)}", !isOurs, exception.Message);
+                    report.Add(name, !isOurs, exception.Message);
                 }
             }
         }
 
         return report.Finish();
+    }
+
+    private static int[] Choose(DecoderModel decoder, ServingOptions options, int count, TimeSpan limit, Progress progress)
+    {
+        bool varies = decoder.Options.Kernels == KernelSet.Stock;
+        IReadOnlyList<int[]> candidates = PromptChoice.Write(decoder, varies ? count : 1, PromptTokens, options.Seed);
+        using var timeout = new CancellationTokenSource(limit);
+        return varies ? PromptChoice.Choose(decoder, options, candidates, progress.Of("prompts tried"), timeout.Token) : candidates[0];
+    }
+
+    /// <summary>A line every few seconds, so that a run that takes long or hangs shows where.</summary>
+    private sealed class Progress(string name)
+    {
+        private static readonly TimeSpan s_every = TimeSpan.FromSeconds(2);
+
+        private readonly Stopwatch _clock = Stopwatch.StartNew();
+        private TimeSpan _said;
+
+        public void Say(string what)
+        {
+            _said = _clock.Elapsed;
+            Console.WriteLine(FormattableString.Invariant($"       {name}: {what} ({_said.TotalSeconds:F1} s)"));
+        }
+
+        public IProgress<(int Done, int Total)> Of(string what) => new Lines(this, what);
+
+        private sealed class Lines(Progress owner, string what) : IProgress<(int Done, int Total)>
+        {
+            public void Report((int Done, int Total) value)
+            {
+                if (owner._clock.Elapsed - owner._said >= s_every)
+                {
+                    owner.Say($"{value.Done} of {value.Total} {what}");
+                }
+            }
+        }
     }
 }

@@ -43,12 +43,14 @@ internal sealed class CheckReport
     {
         foreach (DecodingResult decoding in result.Decodings)
         {
+            bool holds = result.IsComplete && decoding is { DistinctLogits: 1, DistinctTexts: 1 };
             Add(new Check(
-                $"{model}, {kernels}: completions, {decoding.Decoding}", !mustHold || (decoding.DistinctLogits == 1 && decoding.DistinctTexts == 1),
-                $"{Number(decoding.Completions)} completions, up to {result.LargestBatch} together: {decoding.DistinctLogits} different logits, {decoding.DistinctTexts} different texts, "
-                + $"{Number(result.LogitsCompared / result.Decodings.Count)} logits compared, {Number((long)result.TokensPerSecond)} tokens/s")
+                $"{model}, {kernels}: completions, {decoding.Decoding}", holds || !mustHold,
+                $"{Number(decoding.Completions)} completions, up to {result.LargestBatch} together: {decoding.DistinctLogits} different logits{From(decoding.FirstDifferentLogits)}, "
+                + $"{decoding.DistinctTexts} different texts{From(decoding.FirstDifferentToken)}, {Number(Compared(result, decoding))} logits compared, {Number((long)result.TokensPerSecond)} tokens/s"
+                + (result.IsComplete ? "" : $"; stopped after {result.Seconds:F0} s"))
             {
-                Model = model, Kernels = kernels, Axis = "completions", ElementsCompared = result.LogitsCompared / result.Decodings.Count,
+                Model = model, Kernels = kernels, Axis = "completions", ElementsCompared = Compared(result, decoding),
                 Completions = decoding.Completions, UniqueLogits = decoding.DistinctLogits, UniqueCompletions = decoding.DistinctTexts,
             });
         }
@@ -64,6 +66,10 @@ internal sealed class CheckReport
             $"{_subject}: {_checks.Count - failed} passed, {failed} failed, {Number(_checks.Sum(check => check.ElementsCompared ?? 0))} elements compared, {_clock.Elapsed.TotalSeconds:F1} s");
         return failed == 0 && _checks.Count > 0 ? 0 : 1;
     }
+
+    private static string From(int? token) => token is { } index ? $" from token {index + 1}" : "";
+
+    private static long Compared(ServingResult result, DecodingResult decoding) => result.LogitsCompared * decoding.Completions / result.Decodings.Sum(each => each.Completions);
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
 

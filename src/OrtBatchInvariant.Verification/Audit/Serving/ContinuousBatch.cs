@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using OrtBatchInvariant.Verification.Device;
 
 namespace OrtBatchInvariant.Verification.Audit.Serving;
@@ -7,66 +6,47 @@ namespace OrtBatchInvariant.Verification.Audit.Serving;
 /// Requests that join a running batch and leave it when they are done. Those that join are prefilled together in the rows behind the
 /// running ones; when one leaves, the last row's keys and values are moved into its place, so that the rows in use stay together.
 /// </summary>
-internal sealed class ContinuousBatch : IDisposable
+internal sealed class ContinuousBatch : ServingBatch
 {
-    private readonly DecoderModel _model;
     private readonly KvStorage _storage;
     private readonly List<Request> _running = [];
     private DecoderBatch? _batch;
 
     public ContinuousBatch(DecoderModel model, int rows, int capacity)
+        : base(model, capacity) => _storage = new KvStorage(model, rows, capacity, model.PoisonsBuffers);
+
+    public override int Running => _running.Count;
+
+    public override int Room => _storage.Rows - _running.Count;
+
+    public override IReadOnlyList<Request> Join(IReadOnlyList<Request> requests)
     {
-        if (capacity > model.Shape.ContextLength)
-        {
-            throw new VerificationException(
-                $"{model.Folder.DecoderFile}: requests of up to {capacity} tokens exceed the context of {model.Shape.ContextLength} tokens: ask for fewer.");
-        }
-
-        _model = model;
-        _storage = new KvStorage(model, rows, capacity, model.PoisonsBuffers);
-    }
-
-    public int Running => _running.Count;
-
-    /// <summary>Requests that can join now.</summary>
-    public int Room => _storage.Rows - _running.Count;
-
-    /// <summary>The time that the model took so far.</summary>
-    public TimeSpan ModelTime { get; private set; }
-
-    /// <summary>Takes requests in and gives each a token.</summary>
-    /// <returns>Those that are done already.</returns>
-    public IReadOnlyList<Request> Join(IReadOnlyList<Request> requests)
-    {
-        using (var prefill = new DecoderBatch(_model, _storage, _running.Count, new int[requests.Count], _model.PoisonsBuffers))
+        using (var prefill = new DecoderBatch(Model, _storage, _running.Count, new int[requests.Count], Model.PoisonsBuffers))
         {
             int[][] texts = [.. requests.Select(request => request.Text)];
             using BatchLogits logits = Time(() => prefill.Append(texts));
             _running.AddRange(requests);
             for (int i = 0; i < requests.Count; i++)
             {
-                requests[i].Take(_model.Shape, logits.Bytes(i, texts[i].Length - 1), _running.Count);
+                requests[i].Take(Model.Shape, logits.Bytes(i, texts[i].Length - 1), _running.Count);
             }
         }
 
         return Leave(changed: true);
     }
 
-    /// <summary>Gives each running request its next token.</summary>
-    /// <returns>Those that are done.</returns>
-    public IReadOnlyList<Request> Step()
+    public override IReadOnlyList<Request> Step()
     {
-        _batch ??= new DecoderBatch(_model, _storage, 0, [.. _running.Select(request => request.Length)], _model.PoisonsBuffers);
+        _batch ??= new DecoderBatch(Model, _storage, 0, [.. _running.Select(request => request.Length)], Model.PoisonsBuffers);
         using (BatchLogits logits = Time(() => _batch.Append([.. _running.Select(request => new[] { request.Tokens[^1] })])))
         {
-            Parallel.For(0, _running.Count, row => _running[row].Take(_model.Shape, logits.Bytes(row, 0), _running.Count));
+            Parallel.For(0, _running.Count, row => _running[row].Take(Model.Shape, logits.Bytes(row, 0), _running.Count));
         }
 
         return Leave(changed: false);
     }
 
-    /// <summary>Takes a running request out.</summary>
-    public Request Preempt(Random random)
+    public override Request? Preempt(Random random)
     {
         int row = random.Next(_running.Count);
         Request request = _running[row];
@@ -76,7 +56,7 @@ internal sealed class ContinuousBatch : IDisposable
         return request;
     }
 
-    public void Dispose()
+    public override void Dispose()
     {
         _batch?.Dispose();
         _storage.Dispose();
@@ -113,13 +93,5 @@ internal sealed class ContinuousBatch : IDisposable
         }
 
         _running.RemoveAt(last);
-    }
-
-    private BatchLogits Time(Func<BatchLogits> run)
-    {
-        long start = Stopwatch.GetTimestamp();
-        BatchLogits logits = run();
-        ModelTime += Stopwatch.GetElapsedTime(start);
-        return logits;
     }
 }

@@ -10,7 +10,7 @@ namespace OrtBatchInvariant.Verification.Audit.Serving;
 public static class ServingExperiment
 {
     /// <summary>Runs the experiment.</summary>
-    /// <param name="model">The model. Its KV cache must be one buffer for past and present.</param>
+    /// <param name="model">The model. For requests that join a running batch its KV cache must be one buffer for past and present.</param>
     /// <param name="options">What to run.</param>
     /// <param name="progress">Told the number of completions as it grows, and their number in all.</param>
     /// <param name="cancellation">Stops between two steps; the result then holds what there is, and says so.</param>
@@ -32,7 +32,7 @@ public static class ServingExperiment
         var waiting = new Queue<Request>();
         var random = new Random(options.Seed + 1);
         int preemptions = 0;
-        using var batch = new ContinuousBatch(model, options.MaxRows, source.Capacity);
+        using var batch = ServingBatch.Create(model, options.Arrivals, options.MaxRows, source.Capacity);
         int requests = 0;
         int largest = 0;
         long generated = 0;
@@ -69,9 +69,9 @@ public static class ServingExperiment
                 Take(batch.Step());
             }
 
-            if (options.Arrivals == Arrivals.Poisson && batch.Running > 0 && random.NextDouble() < options.Preemption)
+            if (options.Arrivals == Arrivals.Poisson && batch.Running > 0 && random.NextDouble() < options.Preemption && batch.Preempt(random) is { } preempted)
             {
-                waiting.Enqueue(batch.Preempt(random));
+                waiting.Enqueue(preempted);
                 preemptions++;
             }
 

@@ -1,0 +1,67 @@
+using OrtBatchInvariant.Verification.Device;
+
+namespace OrtBatchInvariant.Verification.Audit.Serving;
+
+/// <summary>
+/// Requests that start together and end together: for models whose KV cache has no row of its own for each request, so that none can
+/// join or leave.
+/// </summary>
+internal sealed class StaticBatch : ServingBatch
+{
+    private readonly int _rows;
+    private readonly int _capacity;
+    private IReadOnlyList<Request> _running = [];
+    private DecoderBatch? _batch;
+
+    public StaticBatch(DecoderModel model, int rows, int capacity)
+        : base(model, capacity) => (_rows, _capacity) = (rows, capacity);
+
+    public override int Running => _running.Count;
+
+    public override int Room => _running.Count == 0 ? _rows : 0;
+
+    public override IReadOnlyList<Request> Join(IReadOnlyList<Request> requests)
+    {
+        int[][] texts = [.. requests.Select(request => request.Text)];
+        _running = requests;
+        _batch = new DecoderBatch(Model, requests.Count, _capacity, Model.PoisonsBuffers);
+        using (BatchLogits logits = Time(() => _batch.Append(texts)))
+        {
+            for (int row = 0; row < requests.Count; row++)
+            {
+                requests[row].Take(Model.Shape, logits.Bytes(row, texts[row].Length - 1), requests.Count);
+            }
+        }
+
+        return LeaveIfDone();
+    }
+
+    public override IReadOnlyList<Request> Step()
+    {
+        using (BatchLogits logits = Time(() => _batch!.Append([.. _running.Select(request => new[] { request.Tokens[^1] })])))
+        {
+            Parallel.For(0, _running.Count, row => _running[row].Take(Model.Shape, logits.Bytes(row, 0), _running.Count));
+        }
+
+        return LeaveIfDone();
+    }
+
+    public override Request? Preempt(Random random) => null;
+
+    public override void Dispose() => _batch?.Dispose();
+
+    // Requests of a batch ask for equally many tokens.
+    private IReadOnlyList<Request> LeaveIfDone()
+    {
+        if (!_running.All(request => request.IsDone))
+        {
+            return [];
+        }
+
+        IReadOnlyList<Request> done = _running;
+        _running = [];
+        _batch?.Dispose();
+        _batch = null;
+        return done;
+    }
+}
