@@ -43,13 +43,14 @@ public static class DecoderTiming
 /// <summary>A run that can be repeated for timing.</summary>
 public sealed class TimedRun : IDisposable
 {
-    private readonly DecoderBatch _batch;
+    private readonly IDisposable _owned;
     private readonly Action _run;
     private readonly List<double> _microseconds = [];
 
-    internal TimedRun(DecoderBatch batch, Action run)
+    // `owned` is disposed of with the run.
+    internal TimedRun(IDisposable owned, Action run)
     {
-        _batch = batch;
+        _owned = owned;
         _run = run;
     }
 
@@ -87,5 +88,5 @@ public sealed class TimedRun : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _batch.Dispose();
+    public void Dispose() => _owned.Dispose();
 }

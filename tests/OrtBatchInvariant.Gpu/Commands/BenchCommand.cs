@@ -12,7 +12,7 @@ using OrtBatchInvariant.Verification.Hosting;
 
 namespace OrtBatchInvariant.Gpu.Commands;
 
-/// <summary>`bench`: decode steps and prefills of a decoder of real shape with random weights, ours and stock in turn.</summary>
+/// <summary>`bench`: decode steps and prefills of a decoder of real shape with random weights, or products, ours and stock in turn.</summary>
 internal static class BenchCommand
 {
     private const int Past = 1024;
@@ -33,7 +33,12 @@ internal static class BenchCommand
         var dtypes = new Option<string[]>("--dtypes") { Description = "fp16, bf16 and int4.", DefaultValueFactory = _ => ["fp16", "int4"], AllowMultipleArgumentsPerToken = true };
         var layers = new Option<int>("--layers") { Description = "Number of layers.", DefaultValueFactory = _ => 32 };
         var name = new Option<string>("--name") { Description = "What to call the device.", DefaultValueFactory = _ => "" };
-        foreach (Option option in (Option[])[rows, prefill, dtypes, layers, name])
+        var products = new Option<string[]>("--products")
+        {
+            Description = "Measure MatMul and MatMulNBits with weights of these sizes instead, each K:N, over the row counts of --rows.", DefaultValueFactory = _ => [], HelpName = "K:N",
+            AllowMultipleArgumentsPerToken = true,
+        };
+        foreach (Option option in (Option[])[rows, prefill, dtypes, layers, products, name])
         {
             command.Add(option);
         }
@@ -43,13 +48,26 @@ internal static class BenchCommand
             var bench = new Bench(common.Read(parsed), parsed.GetRequiredValue(rows), parsed.GetRequiredValue(prefill), parsed.GetValue(layers));
             foreach (string dtype in parsed.GetRequiredValue(dtypes))
             {
-                bench.Run(dtype);
+                if (parsed.GetRequiredValue(products) is { Length: > 0 } sizes)
+                {
+                    bench.RunProducts(dtype, [.. sizes.Select(Size)]);
+                }
+                else
+                {
+                    bench.Run(dtype);
+                }
             }
 
             return bench.Finish(parsed.GetRequiredValue(name), Arguments(parsed));
         });
         return command;
     }
+
+    private static (int K, int N) Size(string text) =>
+        text.Split(':') is [var k, var n] && int.TryParse(k, NumberStyles.None, CultureInfo.InvariantCulture, out int depth) && int.TryParse(n, NumberStyles.None, CultureInfo.InvariantCulture, out int width)
+        && depth > 0 && depth % 32 == 0 && width > 0
+            ? (depth, width)
+            : throw new VerificationException($"--products holds '{text}': use K:N, K a multiple of 32, for example 4096:14336.");
 
     // What was measured; not where files lie.
     private static string Arguments(ParseResult parsed)
@@ -105,8 +123,8 @@ internal static class BenchCommand
             {
                 double floor = Math.Max((weightBytes + (rows * cacheBytes * Past)) / Bandwidth, 2 * parameters * rows / Throughput);
                 Measure(
-                    name, "decode step", $"{layers} layers, {Past} past, CUDA graph", dtype, rows, rows, floor, stock, ours, warmUp: 6, each: values.IsQuick ? 2 : 12,
-                    model => DecoderTiming.DecodeStep(model, rows, Past));
+                    name, "decode step", $"{layers} layers, {Past} past, CUDA graph", dtype, rows, rows, floor, stock is null ? null : DecoderTiming.DecodeStep(stock, rows, Past),
+                    DecoderTiming.DecodeStep(ours, rows, Past), warmUp: 6, each: values.IsQuick ? 2 : 12);
             }
 
             foreach (int tokens in prefills)
@@ -114,8 +132,34 @@ internal static class BenchCommand
                 double attention = 2.0 * layers * shape.HeadCount * shape.HeadSize * tokens * tokens;
                 double floor = Math.Max(weightBytes / Bandwidth, ((2 * parameters * tokens) + attention) / Throughput);
                 Measure(
-                    name, "prefill", $"{layers} layers, {tokens} tokens", dtype, 1, tokens, floor, stock, ours, warmUp: 1, each: 1,
-                    model => DecoderTiming.Prefill(model, 1, tokens));
+                    name, "prefill", $"{layers} layers, {tokens} tokens", dtype, 1, tokens, floor, stock is null ? null : DecoderTiming.Prefill(stock, 1, tokens),
+                    DecoderTiming.Prefill(ours, 1, tokens), warmUp: 1, each: 1);
+            }
+        }
+
+        /// <summary>Measures a model of several products of one size; what is recorded is the time of one.</summary>
+        public void RunProducts(string dtype, IReadOnlyList<(int K, int N)> sizes)
+        {
+            if (dtype is not ("fp16" or "bf16" or "int4"))
+            {
+                throw new VerificationException($"--dtypes holds '{dtype}': use fp16, bf16 or int4.");
+            }
+
+            bool hasGraphs = values.DeviceId is not null;
+            foreach ((int k, int n) in sizes)
+            {
+                string file = ProductModel.Make(values.ModelsFolder, dtype, k, n);
+                int copies = ProductModel.Copies(dtype, k, n);
+                using ProductSession ours = ProductSession.Open(file, values.Options(KernelSet.BatchInvariant) with { EnableCudaGraph = hasGraphs });
+                using ProductSession? stock = values.Stock ? ProductSession.Open(file, values.Options(KernelSet.Stock) with { EnableCudaGraph = hasGraphs }) : null;
+                foreach (int rows in rowCounts)
+                {
+                    double floor = Math.Max(
+                        (ProductModel.WeightBytes(dtype, k, n) + (2.0 * rows * (k + n))) / Bandwidth, 2.0 * rows * k * n / Throughput);
+                    Measure(
+                        "products", dtype == "int4" ? "MatMulNBits" : "MatMul", FormattableString.Invariant($"k{k} n{n}, {copies} products, CUDA graph"), dtype, rows, null, floor,
+                        stock?.Time(rows), ours.Time(rows), warmUp: 4, each: values.IsQuick ? 1 : 3, copies);
+                }
             }
         }
 
@@ -133,11 +177,10 @@ internal static class BenchCommand
         }
 
         private void Measure(
-            string subject, string op, string shape, string dtype, int rows, int tokens, double floor, DecoderModel? stock, DecoderModel ours, int warmUp, int each,
-            Func<DecoderModel, TimedRun> open)
+            string subject, string op, string shape, string dtype, int rows, int? tokens, double floor, TimedRun? stock, TimedRun ours, int warmUp, int each, int copies = 1)
         {
-            using TimedRun? peer = stock is null ? null : open(stock);
-            using TimedRun run = open(ours);
+            using TimedRun? peer = stock;
+            using TimedRun run = ours;
             peer?.WarmUp(warmUp);
             run.WarmUp(warmUp);
             for (int round = 0; round < Rounds; round++)
@@ -146,15 +189,16 @@ internal static class BenchCommand
                 run.Measure(each);
             }
 
-            double microseconds = run.Microseconds;
-            double? peerMicroseconds = peer?.Microseconds;
+            double microseconds = run.Microseconds / copies;
+            double? peerMicroseconds = peer?.Microseconds / copies;
             var row = new BenchmarkRow(
                 subject, op, shape, dtype, rows, peer is null ? "" : $"ONNX Runtime {OrtEnv.Instance().GetVersionString()} {(values.DeviceId is null ? "CPU" : "CUDA")}",
-                Round(peerMicroseconds), Math.Round(microseconds, 1), Math.Round(floor, 1), Round(tokens * 1e6 / peerMicroseconds), Math.Round(tokens * 1e6 / microseconds, 1),
+                Round(peerMicroseconds), Math.Round(microseconds, 1), Math.Round(floor, 1), Round(tokens * 1e6 / peerMicroseconds), Round(tokens * 1e6 / microseconds),
                 peerMicroseconds is { } other ? Math.Round(other / microseconds, 3) : null);
             _rows.Add(row);
+            string speed = row.TokensPerSecond is { } perSecond ? FormattableString.Invariant($" {perSecond:N0} tokens/s;") : "";
             Console.WriteLine(FormattableString.Invariant(
-                $"{op} {dtype} {shape}, {rows} rows: {row.Microseconds / 1000:F3} ms, {row.TokensPerSecond:N0} tokens/s; stock {row.PeerMicroseconds / 1000:F3} ms; ratio {row.Ratio:F2}; floor {row.FloorMicroseconds / 1000:F3} ms"));
+                $"{op} {dtype} {shape}, {rows} rows: {row.Microseconds / 1000:F4} ms;{speed} stock {row.PeerMicroseconds / 1000:F4} ms; ratio {row.Ratio:F2}; floor {row.FloorMicroseconds / 1000:F4} ms"));
         }
 
         private static double? Round(double? value) => value is { } number ? Math.Round(number, 1) : null;

@@ -35,7 +35,7 @@ internal sealed record SummaryRecord(
 /// <summary>One row of a benchmark. End-to-end decoding has tokens per second, prefill too.</summary>
 internal sealed record BenchmarkRow(
     string Subject, string Op, string Shape, string Dtype, int Rows, string Peer, double? PeerMicroseconds, double Microseconds, double FloorMicroseconds,
-    double? PeerTokensPerSecond, double TokensPerSecond, double? Ratio);
+    double? PeerTokensPerSecond, double? TokensPerSecond, double? Ratio);
 
 /// <summary>A benchmark.</summary>
 internal sealed record BenchmarkRecord(string Device, string Date, string Command, string Commit, string Onnxruntime, IReadOnlyList<BenchmarkRow> Rows);

@@ -1,9 +1,10 @@
 """MatMulNBits: int4 and int8 weights. The peer here is cuBLAS on the same weights in 16 bits.
 
-bench_nbits.py LIBRARY [--out FILE] [--every-kernel | --free] [--dtypes float16,bfloat16]
+bench_nbits.py LIBRARY [--out FILE] [--every-kernel | --free] [--gated] [--dtypes float16,bfloat16]
 
 --free also times every kernel that the contract excludes because it sums K in another number of runs: the fastest
 of all is what our own build would do with the contract switched off.
+--gated times silu(a gate) * (a up), both weights in one matrix of n rows; the peer is then cuBLAS, silu and a product.
 """
 import argparse
 import ctypes
@@ -25,6 +26,7 @@ def main():
     parser.add_argument("--out")
     parser.add_argument("--every-kernel", action="store_true")
     parser.add_argument("--free", action="store_true")
+    parser.add_argument("--gated", action="store_true")
     parser.add_argument("--dtypes", default="float16,bfloat16")
     parser.add_argument("--rows")
     parser.add_argument("--shapes", help="k:n,k:n")
@@ -33,6 +35,9 @@ def main():
     parser.add_argument("--flush", choices=("read", "write"), default="read")
     options = parser.parse_args()
     lib = timing.load(options.library)
+    if options.gated and (options.every_kernel or options.free):
+        raise SystemExit("--gated times the library's choice alone")
+    op = "MatMulNBits, SiLU gate" if options.gated else "MatMulNBits"
 
     def pairs(text, default):
         return [tuple(map(int, s.split(":"))) for s in text.split(",")] if text else default
@@ -62,16 +67,24 @@ def main():
                 del q
                 for m in counts:
                     a = torch.randn(m, k, device="cuda", dtype=torch_type)
-                    y = torch.full((m, n), float("nan"), device="cuda", dtype=torch_type)
+                    y = torch.full((m, n // 2 if options.gated else n), float("nan"), device="cuda", dtype=torch_type)
                     peer_y = torch.empty_like(y)
+                    products = torch.empty((m, n), device="cuda", dtype=torch_type) if options.gated else peer_y
                     shape = (ctypes.c_int(code), timing.size(m), *size, *kind, timing.pointer(a), timing.pointer(packed),
                              timing.pointer(y))
 
                     def ours(kernel, shape=shape):
-                        if lib.bi_nbits(ctypes.c_int(kernel), *shape, timing.stream()) != 0:
+                        failed = (lib.bi_gated_nbits(*shape, timing.stream()) if options.gated
+                                  else lib.bi_nbits(ctypes.c_int(kernel), *shape, timing.stream()))
+                        if failed:
                             raise SystemExit("kernel failed")
 
-                    candidates = {"peer": lambda: torch.matmul(a, w.t(), out=peer_y), "ours": lambda: ours(-1)}
+                    def peer():
+                        torch.matmul(a, w.t(), out=products)
+                        if options.gated:
+                            timing.gate(products, peer_y)
+
+                    candidates = {"peer": peer, "ours": lambda: ours(-1)}
                     choice = lib.bi_nbits_choice(*shape)
                     if options.every_kernel or options.free:
                         serves = lib.bi_nbits_free if options.free else lib.bi_nbits_serves
@@ -83,13 +96,13 @@ def main():
                                 candidates[name] = lambda kernel=kernel: ours(kernel)
                     times = timing.time_in_turn(candidates, 5 if m * n * k > 2e11 else options.repeats, options.flush)
                     packed_bytes = n * k * bits / 8 + n * blocks * 2
-                    floor = max((packed_bytes + (m * k + m * n) * 2) / timing.COPY_BYTES_PER_US,
+                    floor = max((packed_bytes + (m * k + y.numel()) * 2) / timing.COPY_BYTES_PER_US,
                                 2.0 * m * n * k / timing.FLOP_PER_US)
                     error = ((y.float() - peer_y.float()).norm() / peer_y.float().norm()).item()
                     if not error < 1e-2:
                         raise SystemExit(f"m {m} n {n} k {k}: relative difference to the peer {error}")
                     rows.append({
-                        "subject": "matmul_nbits", "op": "MatMulNBits", "shape": f"k{k} n{n} int{bits} block{block}",
+                        "subject": "matmul_nbits", "op": op, "shape": f"k{k} n{n} int{bits} block{block}",
                         "dtype": dtype, "rows": m, "peer": "cuBLAS 16-bit weights (PyTorch)",
                         "peerMicroseconds": round(times["peer"], 2), "microseconds": round(times["ours"], 2),
                         "floorMicroseconds": round(floor, 2), "ratio": round(times["peer"] / times["ours"], 3),

@@ -100,15 +100,30 @@ BI_EXPORT int bi_gemm_choice(int type, std::int64_t m, std::int64_t n, std::int6
                           GemmKernels().data());
 }
 
+namespace {
+
+int Launch(int kernel, const GemmArgs& g, Stream stream) {
+  if (kernel < 0) return Report(g.silu_gated ? GatedGemm(g, nullptr, stream) : Gemm(g, stream));
+  DeviceInfo device;
+  if (int failed = Report(CurrentDevice(&device))) return failed;
+  return Report(GemmKernels()[kernel].launch(g, device, stream));
+}
+
+}  // namespace
+
 // kernel -1: the library's choice.
 BI_EXPORT int bi_gemm(int kernel, int type, std::int64_t m, std::int64_t n, std::int64_t k,
                       const void* a, const void* b, int b_layout, void* y, void* stream) {
-  const GemmArgs g = Args(type, m, n, k, a, b, b_layout, y);
-  const auto s = static_cast<Stream>(stream);
-  if (kernel < 0) return Report(Gemm(g, s));
-  DeviceInfo device;
-  if (int failed = Report(CurrentDevice(&device))) return failed;
-  return Report(GemmKernels()[kernel].launch(g, device, s));
+  return Launch(kernel, Args(type, m, n, k, a, b, b_layout, y), static_cast<Stream>(stream));
+}
+
+// The columns of b are a gate and an up matrix in turn, eight of each; y is [m, n / 2].
+BI_EXPORT int bi_gated_gemm(int kernel, int type, std::int64_t m, std::int64_t n, std::int64_t k,
+                            const void* a, const void* b, int b_layout, void* y, void* stream) {
+  GemmArgs g = Args(type, m, n, k, a, b, b_layout, y);
+  g.silu_gated = true;
+  g.y_row_stride = n / 2;
+  return Launch(kernel, g, static_cast<Stream>(stream));
 }
 
 BI_EXPORT std::int64_t bi_gemm_packed_bytes(int type, std::int64_t k, std::int64_t n) {
@@ -179,6 +194,16 @@ BI_EXPORT int bi_nbits(int kernel, int type, std::int64_t m, std::int64_t n, std
   DeviceInfo device;
   if (int failed = Report(CurrentDevice(&device))) return failed;
   return Report(NBitsKernels()[kernel].launch(plan, args, device, s));
+}
+
+// The rows of the weights are a gate and an up matrix in turn, eight of each; y is [m, n / 2].
+BI_EXPORT int bi_gated_nbits(int type, std::int64_t m, std::int64_t n, std::int64_t k, int bits,
+                             int block_size, int zeros, const void* a, const void* packed, void* y,
+                             void* stream) {
+  MatMulNBitsPlan plan = Plan(type, n / 2, k, bits, block_size, zeros);
+  MatMulNBitsArgs args = NBitsArgs(m, n / 2, k, a, packed, y);
+  args.silu_gated = true;
+  return Report(GatedMatMulNBits(GatedPlan(plan), args, nullptr, static_cast<Stream>(stream)));
 }
 
 BI_EXPORT int bi_read_all(const void* data, std::int64_t bytes, void* sink, void* stream) {
