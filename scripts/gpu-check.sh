@@ -37,10 +37,18 @@ name=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1) || die "nv
 capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1)
 mkdir -p "$results" || die "cannot make the folder '$results'"
 results=$(cd "$results" && pwd)
-rm -f "$results"/*.json "$results"/*.log
+rm -f "$results"/*.json "$results"/*.log "$results"/launched-*.txt
 commit=$(cat COMMIT); export ORTBI_COMMIT=$commit
 echo "$name, compute capability $capability, commit $commit"
 failed=0
+
+# tool NAME: where a program of the CUDA toolkit is.
+tool() { command -v "$1" || echo "/usr/local/cuda/bin/$1"; }
+# What runs every kernel once on little data, and what only other GPUs run: kernels for sm_90, and those that replace them where
+# there is less shared memory.
+sanitized=(self_test:SelfTest.PassesOnThisDevice 'gemm:*.EachKernelOnce' 'matmul_nbits:*.EachKernelOnce:*.GroupIndex*' 'group_query_attention:*.EachKernelOnce'
+  'norm:*.HasTheBytesOfTheContract' 'softmax:*' 'elementwise:*' 'layout:*')
+case $capability in 9.0) elsewhere='SplitKernelI.*ELi2EEv|WalkKernelI.*Li(64|128)ELi[12]EEv' ;; *) elsewhere='Sm90|SplitKernelI|WalkKernelI' ;; esac
 
 # ONNX Runtime's and .NET's libraries come with the programs; only the provider may have to be built.
 library=$here/library/libort_batch_invariant.so
@@ -91,8 +99,25 @@ google_test() {
   timeout "$limit" "$@" > "$results/$label.log" 2>&1 || status=$?
   printf '%s (%d s)\n' "$label" $((SECONDS - begun))
   grep -E '^\[  (PASSED|FAILED)|elements compared|^self-test|SUMMARY' "$results/$label.log"
-  [ $status -eq 0 ] && return
-  failed=$((failed + 1)); echo "FAILED $label: exit status $status, see $results/$label.log"
+  [ $status -eq 0 ] || echo "FAILED $label: exit status $status, see $results/$label.log"
+  return $status
+}
+# at_once LABEL COMMAND...: google_test beside up to seven others; `finished` prints what they said and counts those that failed.
+started=()
+at_once() {
+  while [ "$(jobs -rp | wc -l)" -ge 8 ]; do wait -n; done
+  { google_test "$@" || : > "$results/$1.failed"; } > "$results/$1.said" &
+  started+=("$1")
+}
+finished() {
+  local label
+  wait
+  for label in "${started[@]}"; do
+    cat "$results/$label.said"
+    [ ! -e "$results/$label.failed" ] || failed=$((failed + 1))
+    rm -f "$results/$label.said" "$results/$label.failed"
+  done
+  started=()
 }
 
 if wanted alone; then
@@ -117,25 +142,25 @@ fi
 if wanted tests; then
   say "Kernels"
   for test in library/cuda_*_test; do
-    [ ! -x "$test" ] || google_test "$(basename "$test")" "$test"
+    [ ! -x "$test" ] || google_test "$(basename "$test")" "$test" || failed=$((failed + 1))
   done
 fi
 if wanted sanitize; then
   say "Kernels under compute-sanitizer"
-  sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+  sanitizer=$(tool compute-sanitizer)
   if [ ! -x "$sanitizer" ]; then
     echo "skipped: there is no compute-sanitizer here (it comes with the CUDA toolkit)"
   else
-    # The self-test runs every kernel of products, attention and norms once or twice; the others are in programs of their own.
-    # racecheck takes minutes for kernels that wait for the copy engine's barriers, those of sm_90; synccheck looks at these.
     for tool in memcheck initcheck synccheck racecheck; do
-      for test in self_test:SelfTest.PassesOnThisDevice 'softmax:Rows/0.*' 'elementwise:Elementwise*/1.*' 'layout:*'; do
-        arguments=(--tool $tool --error-exitcode 9)
-        [ "$tool-${test%%:*}" != racecheck-self_test ] || arguments+=(--kernel-regex-exclude kns=Sm90)
-        [ ! -x "library/cuda_${test%%:*}_test" ] ||
-          google_test "sanitize-$tool-${test%%:*}" "$sanitizer" "${arguments[@]}" "library/cuda_${test%%:*}_test" "--gtest_filter=${test#*:}"
+      for test in "${sanitized[@]}"; do
+        label=$tool-${test%%:*}
+        at_once "sanitize-$label" env BATCH_INVARIANT_LAUNCHED_KERNELS="$results/launched-$label.txt" \
+          "$sanitizer" --tool $tool --error-exitcode 9 "library/cuda_${test%%:*}_test" "--gtest_filter=${test#*:}"
       done
     done
+    finished
+    "$(tool cuobjdump)" -symbols "$library" > "$results/symbols.txt" 2>&1
+    "$program" kernels "$results/symbols.txt" "$results" --elsewhere "$elsewhere" --json "$results/kernels.json" || failed=$((failed + 1))
   fi
 fi
 if wanted bench; then

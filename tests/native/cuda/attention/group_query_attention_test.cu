@@ -306,6 +306,26 @@ TYPED_TEST(GroupQueryAttentionTest, DecodeEqualsPrefill) {
   }
 }
 
+// Small enough for compute-sanitizer: one token, several, and many, shared caches and copied ones,
+// and one so long that its parts are merged by a kernel of its own.
+TYPED_TEST(GroupQueryAttentionTest, EachKernelOnce) {
+  const Model models[] = {
+      {"heads of 64", 4, 2, 64, 64},
+      {"heads of 128", 4, 1, 128, 64, true, false, true},
+      {"heads of 256", 4, 2, 256, 256, false, true, false, 100, 50.0f},
+      {"bias and sink", 2, 1, 72, 0, false, true, false, -1, 0.0f, true, true},
+  };
+  for (const Model& model : models) {
+    SCOPED_TRACE(model.name);
+    World<TypeParam> world(model);
+    const auto s = world.NewSequence(300), t = world.NewSequence(150);
+    EXPECT_EQ(world.RunAndCompare({{s.get(), 299, 1}, {t.get(), 100, 1}}, 1, 320), 0u);
+    EXPECT_EQ(world.RunAndCompare({{s.get(), 140, 5}, {t.get(), 12, 5}}, 5, 320, false), 0u);
+    EXPECT_EQ(world.RunAndCompare({{s.get(), 200, 100}}, 100, 320), 0u);
+    EXPECT_EQ(world.RunAndCompare({{s.get(), 299, 1}}, 1, 129 * 128), 0u);
+  }
+}
+
 TYPED_TEST(GroupQueryAttentionTest, SeveralTokensEqualPrefill) {
   for (const Model& model : kModels) {
     SCOPED_TRACE(model.name);

@@ -93,6 +93,38 @@ TYPED_TEST(GemmTest, EveryKernelGivesTheReferenceBytes) {
   EXPECT_GT(kernels_run, 0);
 }
 
+// Small enough for compute-sanitizer: b by rows, by columns and packed.
+TYPED_TEST(GemmTest, EachKernelOnce) {
+  using T = TypeParam;
+  const DeviceInfo device = Device();
+  const std::int64_t m = 37, n = 72, k = 328;
+  Buffer<T> a(m * k), by_rows(n * k), by_columns(n * k), expected(m * n), y(m * n);
+  Buffer<unsigned char> packed(PackedGemmWeightBytes(TypeOf<T>(), k, n));
+  Randomize(a.data(), a.size(), k);
+  Randomize(by_columns.data(), by_columns.size(), n);
+  const std::vector<T> stored = by_columns.Host();
+  std::vector<T> transposed(n * k);
+  for (std::int64_t i = 0; i < n * k; ++i) transposed[i] = stored[i % k * n + i / k];
+  by_rows.Set(transposed);
+  ASSERT_STATUS_OK(
+      PackGemmWeights(TypeOf<T>(), k, n, {by_columns.data(), n, 1}, packed.data(), nullptr));
+  TestFixture::Reference(a.data(), by_rows.data(), m, n, k, k, expected.data());
+  GemmArgs rows = TestFixture::Args(a.data(), by_rows.data(), m, n, k, k, y.data());
+  GemmArgs columns = rows, ready = rows;
+  columns.b = {by_columns.data(), n, 1};
+  ready.b = {};
+  ready.packed_b = packed.data();
+  ready.packed_b_is_ready = true;
+  for (const GemmKernel& kernel : GemmKernels()) {
+    for (const GemmArgs& args : {rows, columns, ready}) {
+      if (!Serves(kernel, args, device)) continue;
+      y.Poison();
+      ASSERT_STATUS_OK(kernel.launch(args, device, nullptr));
+      EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u) << kernel.name;
+    }
+  }
+}
+
 // b as ONNX stores it, read in place and packed; a transposed; unaligned bases and strides.
 TYPED_TEST(GemmTest, LayoutsAndAlignmentChangeNoByte) {
   using T = TypeParam;
