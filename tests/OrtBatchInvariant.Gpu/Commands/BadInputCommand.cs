@@ -14,6 +14,9 @@ namespace OrtBatchInvariant.Gpu.Commands;
 /// <summary>`bad-input`: what cannot be done is refused with one sentence, and what could be done before still can be.</summary>
 internal static class BadInputCommand
 {
+    // Spoils one result of that comparison of the library's start-up self-test.
+    private const string SpoilVariable = "ORT_BATCH_INVARIANT_SPOIL_SELF_TEST";
+
     public static Command Create()
     {
         var command = new Command("bad-input", "Check that missing devices, exhausted memory and unserved types each give one sentence.");
@@ -38,6 +41,10 @@ internal static class BadInputCommand
         });
         if (values.DeviceId is not null)
         {
+            Refused(report, "a GPU whose start-up self-test fails", "self-test of CUDA device", () => OpenWith(SpoilVariable, "7", values));
+            Refused(report, "no GPU that CUDA may use", "sees 0 GPUs", () => OpenWith("CUDA_VISIBLE_DEVICES", "-1", values));
+            Refused(report, "heads of a size that is not served", "head size 264", () =>
+                DecoderModel.Open(TestModel.WithHeadsOf(264).Make(values.ModelsFolder), values.Options(KernelSet.BatchInvariant)).Dispose());
             ExhaustMemory(report, folder, values);
         }
 
@@ -80,6 +87,20 @@ internal static class BadInputCommand
         using var options = new SessionOptions();
         options.AppendBatchInvariant(new BatchInvariantOptions { DeviceId = values.DeviceId });
         using var session = new InferenceSession(path, options);
+    }
+
+    // CUDA starts once a process, and so does the self-test: another one is told.
+    private static void OpenWith(string variable, string value, CommonValues values)
+    {
+        Environment.SetEnvironmentVariable(variable, value);
+        try
+        {
+            ThisProgram.Run(["alone", "--quick", "--models", values.ModelsFolder]);
+        }
+        finally
+        {
+            Environment.SetEnvironmentVariable(variable, null);
+        }
     }
 
     private static ModelProto DoubleMatMul()

@@ -68,6 +68,11 @@ internal sealed class TestModel
         return models;
     }
 
+    /// <summary>A small model whose heads have that size.</summary>
+    public static TestModel WithHeadsOf(int size) => new(
+        $"heads of {size}", s_tiny with { HeadSize = size, HeadCount = 2, KeyValueHeadCount = 1 },
+        new ExportOptions { Precision = ExportPrecision.Fp16, Target = ExportTarget.Cuda });
+
     /// <summary>Writes the model unless it is there.</summary>
     public ModelFolder Make(string modelsFolder)
     {

@@ -18,7 +18,12 @@ struct SelfTestPaths {
   std::span<const NBitsKernel> nbits = NBitsKernels();
   Status (*attention)(const AttentionArgs& args, void* workspace, std::size_t workspace_bytes,
                       Stream stream) = &Attention;
+  Status (*group_query_attention)(const GroupQueryAttentionArgs& args, void* workspace,
+                                  std::size_t workspace_bytes,
+                                  Stream stream) = &GroupQueryAttention;
   Status (*norm)(const NormArgs& args, Stream stream) = &RmsNorm;
+  // The comparison, counted from 0, of which one result is spoilt; -1: none.
+  int spoilt = -1;
 };
 
 Status SelfTest(const SelfTestPaths& paths, Stream stream, SelfTestResult* result);

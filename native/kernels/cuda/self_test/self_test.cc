@@ -1,7 +1,9 @@
 #include "batch_invariant/cuda/self_test.h"
 
 #include <chrono>
+#include <cstdlib>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/common/launch.h"
@@ -14,7 +16,7 @@ namespace {
 // Products: rows of every warpgroup of the tallest tile and more columns than the widest; K is no
 // multiple of any tile, and the two halves that cancel begin at different places in a step of 16.
 constexpr std::int64_t kRows = 136, kFewRows = 3, kFirstOfFew = 70;
-constexpr std::int64_t kColumns = 264;
+constexpr std::int64_t kColumns = 272;  // gate and up in turn, eight of each
 constexpr std::int64_t kK = 328, kPeriod = 152;
 // Weights of few bits: whole blocks cancel.
 constexpr std::int64_t kNBitsBlock = 32, kNBitsPeriod = 160;
@@ -184,6 +186,23 @@ class Run {
       if (reference == nullptr) continue;
       BATCH_INVARIANT_RETURN_IF_ERROR(compute(kFirstOfFew, kFewRows, false, y));
     }
+    void* expected_gated = nullptr;
+    for (const GemmKernel& kernel : paths_.gemm) {
+      GemmArgs args;
+      args.type = type;
+      args.m = kRows;
+      args.n = kColumns;
+      args.k = kK;
+      args.a = {a, kK, 1};
+      args.packed_b = packed;
+      args.silu_gated = true;
+      args.y = y;
+      args.y_row_stride = kColumns / 2;
+      if (!Serves(kernel, args, device_)) continue;
+      BATCH_INVARIANT_RETURN_IF_ERROR(CompareGated(
+          std::string("MatMul in ") + Name(type), reference->name, kernel.name, type, expected,
+          &expected_gated, y, [&] { return kernel.launch(args, device_, stream_); }));
+    }
     return Status::Ok();
   }
 
@@ -211,6 +230,7 @@ class Run {
     BATCH_INVARIANT_RETURN_IF_ERROR(PackMatMulNBits(plan, b, scales, zero_points, packed, stream_));
 
     const NBitsKernel* reference = nullptr;
+    void* expected_gated = nullptr;
     for (const NBitsKernel& kernel : paths_.nbits) {
       const auto args_of = [&](std::int64_t first, std::int64_t rows, void* to) {
         MatMulNBitsArgs args;
@@ -237,8 +257,37 @@ class Run {
             y, At(expected, first * kColumns, element), element,
             [&] { return kernel.launch(plan, args_of(first, rows, y), device_, stream_); }));
       }
+      MatMulNBitsPlan both = plan;
+      both.matrices = 2;
+      MatMulNBitsArgs gated = args_of(0, kRows, y);
+      gated.silu_gated = true;
+      gated.y_row_stride = kColumns / 2;
+      if (!Serves(kernel, both, gated, device_)) continue;
+      BATCH_INVARIANT_RETURN_IF_ERROR(
+          CompareGated("MatMulNBits of " + std::to_string(bits) + " bits in " + Name(type),
+                       reference->name, kernel.name, type, expected, &expected_gated, y,
+                       [&] { return kernel.launch(both, gated, device_, stream_); }));
     }
     return Status::Ok();
+  }
+
+  // A product whose kernel gates, against `products` [kRows, kColumns] gated afterwards, once:
+  // *expected.
+  template <typename Launch>
+  Status CompareGated(const std::string& op, const char* reference, const char* kernel,
+                      ElementType type, const void* products, void** expected, void* y,
+                      const Launch& launch) {
+    const std::size_t element = ElementSize(type);
+    const std::int64_t columns = kColumns / 2;
+    if (*expected == nullptr) {
+      *expected = arena_.Take(kRows * columns * element);
+      BATCH_INVARIANT_RETURN_IF_ERROR(CheckRoom(*expected));
+      BATCH_INVARIANT_RETURN_IF_ERROR(
+          GateAlternating(type, kRows, kColumns, products, *expected, columns, stream_));
+    }
+    return Compare(
+        {op + ", gated", std::string(reference) + ", then gated", kernel, kRows * columns}, y,
+        *expected, element, launch);
   }
 
   // Many tokens at once walk the key blocks; few spread them over the device.
@@ -309,6 +358,56 @@ class Run {
                    kTokens * row},
                   y, expected, element, launch));
     }
+    return GroupQueryAttentionOf(type, head_size, query, keys, values, expected, y, last_key);
+  }
+
+  // The newest tokens of the same sequence as a node gets them: appended to the cache, and merged
+  // where the last part of a tile arrives.
+  Status GroupQueryAttentionOf(ElementType type, int head_size, void* query, void* keys,
+                               void* values, void* expected, void* y, std::int32_t* last_key) {
+    const std::size_t element = ElementSize(type);
+    const std::int64_t row = std::int64_t{kHeads} * head_size;
+    BATCH_INVARIANT_RETURN_IF_ERROR(FillSequence(last_key, 1, kKeys - 1, 0, stream_));
+    for (const int tokens : {1, 8}) {
+      const std::int64_t first_key = std::int64_t{kKeys - tokens} * head_size;
+      const std::int64_t first_query = (kTokens - tokens) * row;
+      const std::size_t new_bytes = tokens * head_size * element;
+      GroupQueryAttentionArgs args;
+      args.type = type;
+      args.batch = 1;
+      args.tokens = tokens;
+      args.heads = kHeads;
+      args.kv_heads = 1;
+      args.head_size = head_size;
+      args.total_sequence_length = kKeys;
+      args.query = At(query, first_query, element);
+      args.past_key = args.present_key = keys;
+      args.past_value = args.present_value = values;
+      args.past_capacity = args.present_capacity = kKeys;
+      args.seqlens_k = last_key;
+      args.output = y;
+      std::size_t bytes = 0;
+      BATCH_INVARIANT_RETURN_IF_ERROR(GroupQueryAttentionWorkspaceBytes(args, &bytes));
+      void* workspace = arena_.Take(bytes);
+      void* new_keys = arena_.Take(new_bytes);
+      void* new_values = arena_.Take(new_bytes);
+      BATCH_INVARIANT_RETURN_IF_ERROR(CheckRoom(new_values));
+      args.key = new_keys;
+      args.value = new_values;
+      for (const auto& [to, from] : {std::pair{new_keys, At(keys, first_key, element)},
+                                     std::pair{new_values, At(values, first_key, element)}}) {
+        BATCH_INVARIANT_RETURN_IF_ERROR(ToStatus(
+            cudaMemcpyAsync(to, from, new_bytes, cudaMemcpyDeviceToDevice, stream_), "self-test"));
+        BATCH_INVARIANT_RETURN_IF_ERROR(
+            ToStatus(cudaMemsetAsync(from, 0xff, new_bytes, stream_), "self-test"));
+      }
+      BATCH_INVARIANT_RETURN_IF_ERROR(Compare(
+          {"GroupQueryAttention with heads of " + std::to_string(head_size) + " in " + Name(type),
+           std::to_string(kTokens) + " tokens at once",
+           std::to_string(tokens) + (tokens == 1 ? " new token" : " new tokens"), tokens * row},
+          y, At(expected, first_query, element), element,
+          [&] { return paths_.group_query_attention(args, workspace, bytes, stream_); }));
+    }
     return Status::Ok();
   }
 
@@ -372,6 +471,10 @@ class Run {
     BATCH_INVARIANT_RETURN_IF_ERROR(ToStatus(
         cudaMemsetAsync(y, 0xff, comparison.elements * element_bytes, stream_), "self-test"));
     BATCH_INVARIANT_RETURN_IF_ERROR(launch());
+    if (static_cast<int>(comparisons_.size()) == paths_.spoilt) {
+      BATCH_INVARIANT_RETURN_IF_ERROR(
+          ToStatus(cudaMemsetAsync(y, 0xff, element_bytes, stream_), "self-test"));
+    }
     BATCH_INVARIANT_RETURN_IF_ERROR(CountDifferent(y, expected, comparison.elements, element_bytes,
                                                    different_ + comparisons_.size(), stream_));
     comparisons_.push_back(std::move(comparison));
@@ -423,7 +526,11 @@ Status SelfTest(const SelfTestPaths& paths, Stream stream, SelfTestResult* resul
 }
 
 Status SelfTest(Stream stream, SelfTestResult* result) {
-  return SelfTest(SelfTestPaths{}, stream, result);
+  SelfTestPaths paths;
+  if (const char* spoilt = std::getenv("ORT_BATCH_INVARIANT_SPOIL_SELF_TEST")) {
+    paths.spoilt = std::atoi(spoilt);
+  }
+  return SelfTest(paths, stream, result);
 }
 
 }  // namespace batch_invariant::cuda

@@ -96,6 +96,42 @@ TEST(SelfTest, RefusesAttentionWhoseDecodeDiffersFromPrefill) {
   ExpectRefused(paths, "attention with heads of 64 in fp16", "1 token at once");
 }
 
+TEST(SelfTest, RefusesAMergeThatDiffersFromPrefill) {
+  SelfTestPaths paths;
+  paths.group_query_attention = [](const GroupQueryAttentionArgs& args, void* workspace,
+                                   std::size_t bytes, Stream stream) {
+    GroupQueryAttentionArgs planted = args;
+    planted.scale = std::nextafter(1.0f / std::sqrt(static_cast<float>(args.head_size)), 1.0f);
+    return GroupQueryAttention(planted, workspace, bytes, stream);
+  };
+  ExpectRefused(paths, "GroupQueryAttention with heads of 64 in fp16", "1 new token");
+}
+
+TEST(SelfTest, RefusesAGateOfAnotherSum) {
+  for (const GemmKernel& original : GemmKernels()) {
+    if (original.needs != GemmNeeds::kKVectorsSm90) continue;
+    static const GemmKernel* gated;
+    gated = &original;
+    std::vector<GemmKernel> table(GemmKernels().begin(), GemmKernels().end());
+    table.push_back(original);
+    table.back().name = "planted";
+    table.back().launch = [](const GemmArgs& args, const DeviceInfo& device, Stream stream) {
+      const Status status = gated->launch(args, device, stream);
+      if (args.silu_gated) {
+        FlipOneBit<<<1, 1, 0, stream>>>(static_cast<unsigned char*>(args.y));
+      }
+      return status;
+    };
+    DeviceInfo device;
+    ASSERT_STATUS_OK(CurrentDevice(&device));
+    if (device.compute_capability != 90) return;
+    SelfTestPaths paths;
+    paths.gemm = table;
+    ExpectRefused(paths, "MatMul in ", "planted");
+    return;
+  }
+}
+
 TEST(SelfTest, RefusesANormThatDiffersInTheLastPlace) {
   SelfTestPaths paths;
   paths.norm = [](const NormArgs& args, Stream stream) {
