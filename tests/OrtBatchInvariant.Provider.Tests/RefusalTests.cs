@@ -184,6 +184,20 @@ public sealed class RefusalTests(ITestOutputHelper output)
         }
     }
 
+    /// <summary>A session that must run on a GPU and was given none: the message says why this process has none.</summary>
+    [Fact]
+    public void AMissingGpuIsNamedWithItsCause()
+    {
+        OpCase op = MatMulTests.MatMul(Rows("a", [1, 8]), Weight("b", 8, 3));
+        string message = Assert.Throws<OnnxRuntimeException>(() => Sessions.Ours(
+            op.Model(op.Values(Checks.Seeded(output), 2)), out _,
+            configure: options => options.AddSessionConfigEntry("ep.batchinvariantexecutionprovider.device", "cuda")).Dispose()).Message;
+        output.WriteLine(message);
+        Assert.Matches(@"\((this library was built without CUDA|there is no NVIDIA driver here, or one that is older than CUDA [\d.]+ needs|CUDA finds no GPU here|none of the GPUs here .*)\)", message);
+        Assert.Contains("compute capability 8.0", message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', message.TrimEnd());
+    }
+
     /// <summary>Whole numbers have no roundings: a product of integers is left to the stock kernel, strict or not.</summary>
     [Fact]
     public void IntegersAreInvariantByNature()

@@ -69,8 +69,8 @@ class DeviceBackend {
                                std::unique_ptr<DeviceSession>* session) = 0;
 };
 
-// Null where this build or this machine has no such device.
-std::unique_ptr<DeviceBackend> MakeCudaBackend();
+// Null where this build or this machine has no such device; `why` then says so in a few words.
+std::unique_ptr<DeviceBackend> MakeCudaBackend(std::string* why);
 
 }  // namespace batch_invariant::ort
 

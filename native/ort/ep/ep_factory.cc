@@ -17,7 +17,9 @@ bool IsCpu(const OrtHardwareDevice* hardware) {
 }  // namespace
 
 EpFactory::EpFactory()
-    : OrtEpFactory{}, cpu_registry_(MakeKernelRegistry(CpuOps())), device_(MakeCudaBackend()) {
+    : OrtEpFactory{},
+      cpu_registry_(MakeKernelRegistry(CpuOps())),
+      device_(MakeCudaBackend(&why_no_device_)) {
   ort_version_supported = kOrtApiVersion;
   OrtEpFactory::GetName = [](const OrtEpFactory*) noexcept -> const char* { return kProviderName; };
   OrtEpFactory::GetVendor = [](const OrtEpFactory*) noexcept -> const char* {
@@ -109,17 +111,16 @@ Status EpFactory::MakeEp(std::span<const OrtHardwareDevice* const> hardware,
   if (options.device == "cuda" && devices.empty()) {
     return Status::Unsupported(
         "the option device is cuda, but this session was given no CUDA device that this library "
-        "can "
-        "use: it needs an NVIDIA GPU of compute capability 8.0 or later, its driver, and a build "
-        "with "
-        "CUDA");
+        "can use (" +
+        why_no_device_ +
+        "): it needs an NVIDIA GPU of compute capability 8.0 or later, its driver, and a build "
+        "with CUDA");
   }
   if (options.device == "cpu" && !devices.empty()) {
     // ONNX Runtime takes the memory of the first device that has some for the provider's own.
     return Status::InvalidArgument(
         "the option device is cpu, but this session was given a GPU of this provider as well: give "
-        "it "
-        "the provider's CPU device alone");
+        "it the provider's CPU device alone");
   }
   std::unique_ptr<DeviceSession> session;
   if (!devices.empty()) {

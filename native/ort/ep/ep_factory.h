@@ -23,6 +23,7 @@ class EpFactory : public OrtEpFactory {
 
   Ort::KernelRegistry cpu_registry_;
   Ort::KernelRegistry device_registry_{nullptr};
+  std::string why_no_device_;
   std::unique_ptr<DeviceBackend> device_;  // null on a machine with the CPU alone
 };
 

@@ -136,12 +136,21 @@ class CudaBackend final : public DeviceBackend {
 
 }  // namespace
 
-std::unique_ptr<DeviceBackend> MakeCudaBackend() {
+std::unique_ptr<DeviceBackend> MakeCudaBackend(std::string* why) {
   int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess || count == 0) {
     (void)cudaGetLastError();
+    // A missing driver is reported as one that is too old.
+    *why = error == cudaErrorInsufficientDriver
+               ? "there is no NVIDIA driver here, or one that is older than CUDA " +
+                     std::to_string(CUDART_VERSION / 1000) + "." +
+                     std::to_string(CUDART_VERSION % 1000 / 10) + " needs"
+           : error == cudaSuccess ? std::string("CUDA finds no GPU here")
+                                  : std::string("CUDA says: ") + cudaGetErrorString(error);
     return nullptr;
   }
+  *why = "none of the GPUs here was given to it, or none has compute capability 8.0 or later";
   return std::make_unique<CudaBackend>(count);
 }
 

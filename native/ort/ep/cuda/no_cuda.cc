@@ -3,6 +3,9 @@
 
 namespace batch_invariant::ort {
 
-std::unique_ptr<DeviceBackend> MakeCudaBackend() { return nullptr; }
+std::unique_ptr<DeviceBackend> MakeCudaBackend(std::string* why) {
+  *why = "this library was built without CUDA";
+  return nullptr;
+}
 
 }  // namespace batch_invariant::ort
