@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Spectre.Console;
 
 namespace OrtBatchInvariant.Cli;
@@ -12,12 +13,12 @@ internal static class Terminal
 
     public static IAnsiConsole Error { get; } = Create(Console.Error, Console.IsErrorRedirected);
 
-    /// <summary>Shows progress bars while the work runs; nothing where stderr is not a terminal.</summary>
+    /// <summary>Shows progress bars while the work runs; where stderr is not a terminal, a line every ten seconds.</summary>
     public static T WithProgress<T>(Func<Func<string, IProgressBar>, T> work)
     {
         if (!Error.Profile.Capabilities.Interactive)
         {
-            return work(static _ => SilentBar.Instance);
+            return work(static name => new LineBar(name));
         }
 
         return Error.Progress()
@@ -54,12 +55,21 @@ internal static class Terminal
         }
     }
 
-    private sealed class SilentBar : IProgressBar
+    private sealed class LineBar(string name) : IProgressBar
     {
-        public static readonly SilentBar Instance = new();
+        private static readonly TimeSpan s_interval = TimeSpan.FromSeconds(10);
+
+        private string _text = name;
+        private long _last = Stopwatch.GetTimestamp();
 
         public void Set(long done, long total, string? text)
         {
+            _text = text ?? _text;
+            if (Stopwatch.GetElapsedTime(_last) >= s_interval)
+            {
+                _last = Stopwatch.GetTimestamp();
+                Console.Error.WriteLine($"{_text}: {100 * done / Math.Max(total, 1)} %");
+            }
         }
     }
 }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
 
 namespace OrtBatchInvariant.Verification.Device;
@@ -22,6 +23,7 @@ public static class StockCuda
             List<OrtEpDevice> devices = Find(environment);
             if (devices.Count == 0 && LibraryPath() is { } path)
             {
+                CheckVersion(path);
                 try
                 {
                     environment.RegisterExecutionProviderLibrary(Name, path);
@@ -46,6 +48,29 @@ public static class StockCuda
             ? devices[deviceId]
             : throw new VerificationException(
                 $"GPU {deviceId} is asked for with stock kernels, but ONNX Runtime's CUDA provider offers {devices.Count} here: put its library beside ONNX Runtime's or name it in {LibraryVariable}.");
+    }
+
+    // The provider uses ONNX Runtime's own C++ types: one of another version hangs or ends the process, without a word.
+    private static void CheckVersion(string provider)
+    {
+        string runtime = Path.Combine(Path.GetDirectoryName(provider)!, OperatingSystem.IsWindows() ? "onnxruntime.dll" : "libonnxruntime.so");
+        if (VersionOf(runtime) is { } version && version != OrtEnv.Instance().GetVersionString())
+        {
+            throw new VerificationException(
+                $"{provider}: beside it lies ONNX Runtime {version}, but {OrtEnv.Instance().GetVersionString()} runs here, and ONNX Runtime's CUDA provider works with its own version alone: name one of the same version in {LibraryVariable}, or unset it to leave stock kernels out.");
+        }
+    }
+
+    // OrtApiBase holds two functions: GetApi, then GetVersionString.
+    private static unsafe string? VersionOf(string runtime)
+    {
+        if (!NativeLibrary.TryLoad(runtime, out nint library) || !NativeLibrary.TryGetExport(library, "OrtGetApiBase", out nint getBase))
+        {
+            return null;
+        }
+
+        nint* api = ((delegate* unmanaged<nint*>)getBase)();
+        return Marshal.PtrToStringUTF8(((delegate* unmanaged<nint>)api[1])());
     }
 
     private static List<OrtEpDevice> Find(OrtEnv environment) => [.. environment.GetEpDevices().Where(device => device.EpName == Name)];
