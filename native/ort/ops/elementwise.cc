@@ -3,7 +3,7 @@
 
 #include "batch_invariant/contract.h"
 #include "ort/ops/fusion.h"
-#include "ort/ops/gated_product.h"
+#include "ort/ops/gated_kernel.h"
 #include "ort/ops/half.h"
 #include "ort/ops/unary_kernel.h"
 
@@ -21,30 +21,12 @@ struct Cpu {
 };
 
 // y = (gate * sigmoid(gate)) * up.
-class SiluMulKernel final : public OpKernel {
- public:
-  SiluMulKernel(size_t gate, size_t up) : gate_(gate), up_(up) {}
-
-  Status Compute(OpContext& context) override {
-    Tensor gate;
-    Tensor up;
-    Tensor y;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(gate_, &gate));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(up_, &up));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, gate.shape, &y));
-    cpu::SiluMulArgs args;
-    args.width = gate.shape.empty() ? 1 : gate.shape.back();
-    args.rows = args.width == 0 ? 0 : gate.Elements() / args.width;
-    args.gate_stride = args.up_stride = args.y_stride = args.width;
-    Point(args.gate, gate);
-    Point(args.up, up);
-    Point(args.y, y);
+struct CpuSiluMul {
+  using Args = cpu::SiluMulArgs;
+  static Args ArgsOf(const GatedProduct&) { return {}; }
+  static Status Run(OpContext& context, const Args& args) {
     return cpu::SiluMulF32(context.Cpu(), args);
   }
-
- private:
-  const size_t gate_;
-  const size_t up_;
 };
 
 std::optional<GatedProduct> MatchSiluMul(const Ort::ConstNode& last, bool alone) {
@@ -68,9 +50,8 @@ std::span<const FusionDefinition> CpuFusions() {
            },
        .create = [](std::span<const Ort::ConstNode> nodes, std::span<const std::string> inputs,
                     DeviceServices*, std::unique_ptr<OpKernel>* kernel) -> Status {
-         const std::optional<GatedProduct> product = MatchSiluMul(nodes.back(), true);
-         *kernel = std::make_unique<SiluMulKernel>(IndexOf(inputs, product->gate),
-                                                   IndexOf(inputs, product->up));
+         *kernel =
+             std::make_unique<GatedKernel<CpuSiluMul>>(*MatchSiluMul(nodes.back(), true), inputs);
          return Status::Ok();
        }},
   };

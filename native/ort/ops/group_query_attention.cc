@@ -80,21 +80,11 @@ Status Create(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel) {
 }  // namespace
 
 void AppendGroupQueryAttention(std::vector<OpDefinition>& ops) {
-  ops.push_back({.domain = "com.microsoft",
-                 .name = "GroupQueryAttention",
-                 .since_first = 1,
-                 .since_last = 1,
-                 .constraints = {{"T", kCpuFloats},
-                                 {"T_CACHE", kCpuFloats},
-                                 {"T_KV_SCALE", {kFloat}},
-                                 {"M", {kInt32}}},
-                 .inputs = GroupQueryAttentionArguments(),
-                 .outputs = GroupQueryAttentionResults(),
-                 .accept = &AcceptGroupQueryAttention,
-                 .contract = [](const NodeInfo&) { return contract::kAttentionF32; },
-                 .create = &Create,
-                 .may_inplace = {{3, 1}, {4, 2}},
-                 .host_inputs = {6}});
+  OpDefinition op = GroupQueryAttentionOp(kCpuFloats);
+  op.accept = &AcceptGroupQueryAttention;
+  op.contract = [](const NodeInfo&) { return contract::kAttentionF32; };
+  op.create = &Create;
+  ops.push_back(std::move(op));
 }
 
 }  // namespace batch_invariant::ort

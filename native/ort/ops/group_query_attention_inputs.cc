@@ -184,15 +184,21 @@ Status CreateGroupQueryAttentionOutputs(OpContext& context,
   return Status::Ok();
 }
 
-std::vector<Argument> GroupQueryAttentionArguments() {
-  return {{"T"},       {"T", true}, {"T", true},          {"T_CACHE", true},    {"T_CACHE", true},
-          {"M"},       {"M"},       {"T", true},          {"T", true},          {"", true, kInt64},
-          {"T", true}, {"T", true}, {"T_KV_SCALE", true}, {"T_KV_SCALE", true}, {"T", true},
-          {"T", true}};
-}
-
-std::vector<Argument> GroupQueryAttentionResults() {
-  return {{"T"}, {"T_CACHE", true}, {"T_CACHE", true}, {"T", true}};
+OpDefinition GroupQueryAttentionOp(const std::vector<ElementType>& types) {
+  OpDefinition op;
+  op.domain = "com.microsoft";
+  op.name = "GroupQueryAttention";
+  op.since_first = op.since_last = 1;
+  op.constraints = {{"T", types}, {"T_CACHE", types}, {"T_KV_SCALE", {kFloat}}, {"M", {kInt32}}};
+  op.inputs = {
+      {"T"},       {"T", true}, {"T", true},          {"T_CACHE", true},    {"T_CACHE", true},
+      {"M"},       {"M"},       {"T", true},          {"T", true},          {"", true, kInt64},
+      {"T", true}, {"T", true}, {"T_KV_SCALE", true}, {"T_KV_SCALE", true}, {"T", true},
+      {"T", true}};
+  op.outputs = {{"T"}, {"T_CACHE", true}, {"T_CACHE", true}, {"T", true}};
+  op.may_inplace = {{3, 1}, {4, 2}};
+  op.host_inputs = {6};
+  return op;
 }
 
 }  // namespace batch_invariant::ort

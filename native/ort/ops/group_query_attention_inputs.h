@@ -77,9 +77,8 @@ Status CreateGroupQueryAttentionOutputs(OpContext& context,
                                         const GroupQueryAttentionInputs& inputs,
                                         std::array<Tensor, 4>* outputs);
 
-// The signature for an OpDefinition.
-std::vector<Argument> GroupQueryAttentionArguments();
-std::vector<Argument> GroupQueryAttentionResults();
+// The op for tensors of those types; accept, contract and create are the device's.
+OpDefinition GroupQueryAttentionOp(const std::vector<ElementType>& types);
 
 }  // namespace batch_invariant::ort
 

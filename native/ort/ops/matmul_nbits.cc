@@ -11,13 +11,13 @@ namespace batch_invariant::ort {
 namespace {
 
 Status MakePlan(const NodeInfo& node, cpu::MatMulNBitsPlan* plan) {
-  cpu::ZeroPoints zero_points = cpu::ZeroPoints::kDefault;
-  if (node.HasInput(kNBitsZeroPoints)) {
-    zero_points = node.InputType(kNBitsZeroPoints) == kUint8 ? cpu::ZeroPoints::kPacked : cpu::ZeroPoints::kFloat;
-  }
-  return cpu::MakeMatMulNBitsPlan(node.Int("K", 0), node.Int("N", 0), node.Int("bits", 4),
-                                  node.Int("block_size", 0), node.Int("accuracy_level", 0),
-                                  zero_points, plan, node.HasInput(kNBitsGroupIndex));
+  const MatMulNBitsShape shape = MatMulNBitsShapeOf(node);
+  const cpu::ZeroPoints zero_points = !shape.has_zero_points    ? cpu::ZeroPoints::kDefault
+                                      : shape.packs_zero_points ? cpu::ZeroPoints::kPacked
+                                                                : cpu::ZeroPoints::kFloat;
+  return cpu::MakeMatMulNBitsPlan(shape.k, shape.n, shape.bits, shape.block_size,
+                                  node.Int("accuracy_level", 0), zero_points, plan,
+                                  shape.has_group_index);
 }
 
 Status Accept(const NodeInfo& node) {
@@ -28,8 +28,8 @@ Status Accept(const NodeInfo& node) {
 
 class MatMulNBitsKernel final : public OpKernel {
  public:
-  MatMulNBitsKernel(const NodeInfo& node, const cpu::MatMulNBitsPlan& plan) : plan_(plan) {
-    has_zero_points_ = node.HasInput(kNBitsZeroPoints);
+  MatMulNBitsKernel(const NodeInfo& node, const cpu::MatMulNBitsPlan& plan)
+      : plan_(plan), shape_(MatMulNBitsShapeOf(node)) {
     scales_ = Widened(node.ConstantInput(kNBitsScales));
     zero_points_ = Widened(node.ConstantInput(kNBitsZeroPoints));
     group_index_ = node.ConstantInput(kNBitsGroupIndex);
@@ -40,11 +40,11 @@ class MatMulNBitsKernel final : public OpKernel {
   // come.
   Status Prepack(size_t input, const Tensor& tensor, bool* packed) override {
     *packed = false;
-    if (input == kNBitsB && scales_.present && (!has_zero_points_ || zero_points_.present) &&
+    if (input == kNBitsB && scales_.present && (!shape_.has_zero_points || zero_points_.present) &&
         (!plan_.has_group_index || group_index_.present)) {
       packed_ = AllocateWeights(cpu::PackedMatMulNBitsBytes(plan_));
-      BATCH_INVARIANT_RETURN_IF_ERROR(Pack(PackingContext(), tensor, scales_, zero_points_,
-                                           group_index_, packed_.get()));
+      BATCH_INVARIANT_RETURN_IF_ERROR(
+          Pack(PackingContext(), tensor, scales_, zero_points_, group_index_, packed_.get()));
       scales_ = {};
       zero_points_ = {};
       group_index_ = {};
@@ -57,8 +57,7 @@ class MatMulNBitsKernel final : public OpKernel {
 
   Status Compute(OpContext& context) override {
     MatMulNBitsOperands operands;
-    BATCH_INVARIANT_RETURN_IF_ERROR(
-        ReadMatMulNBitsOperands(context, plan_.k, plan_.n, &operands));
+    BATCH_INVARIANT_RETURN_IF_ERROR(ReadMatMulNBitsOperands(context, plan_.k, plan_.n, &operands));
     if (operands.y.Elements() == 0) return Status::Ok();
     const cpu::Context cpu = context.Cpu();
     cpu::MatMulNBitsArgs args;
@@ -78,14 +77,8 @@ class MatMulNBitsKernel final : public OpKernel {
  private:
   Status Pack(const cpu::Context& cpu, const Tensor& b, const Tensor& scales,
               const Tensor& zero_points, const Tensor& group_index, void* packed) const {
-    const MatMulNBitsShape shape{plan_.k, plan_.n, plan_.bits, plan_.block_size};
-    BATCH_INVARIANT_RETURN_IF_ERROR(CheckMatMulNBitsWeights(shape, b, scales, zero_points));
-    // Models hold one index for each k, some for the padding of the last block too.
-    if (plan_.has_group_index && group_index.Elements() != plan_.k &&
-        group_index.Elements() != plan_.blocks() * plan_.block_size) {
-      return Status::InvalidArgument("MatMulNBits: g_idx is " + ShapeText(group_index.shape) +
-                                     ", needed is [" + std::to_string(plan_.k) + "]");
-    }
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        CheckMatMulNBitsWeights(shape_, b, scales, zero_points, group_index));
     return cpu::PackMatMulNBits(cpu, plan_, b.Data<uint8_t>(), scales.Data<float>(),
                                 zero_points.data, packed, group_index.Data<int32_t>());
   }
@@ -107,8 +100,8 @@ class MatMulNBitsKernel final : public OpKernel {
     return Status::Ok();
   }
 
-  cpu::MatMulNBitsPlan plan_;
-  bool has_zero_points_ = false;
+  const cpu::MatMulNBitsPlan plan_;
+  const MatMulNBitsShape shape_;
   Tensor scales_;
   Tensor zero_points_;
   Tensor group_index_;
@@ -130,19 +123,11 @@ const char* Contract(const NodeInfo& node) {
 }  // namespace
 
 void AppendMatMulNBits(std::vector<OpDefinition>& ops) {
-  ops.push_back({.domain = "com.microsoft",
-                 .name = "MatMulNBits",
-                 .since_first = 1,
-                 .since_last = 1,
-                 .constraints = {{"T1", kCpuFloats},
-                                 {"T2", {kUint8}},
-                                 {"T3", {kUint8, kFloat, kFloat16}},
-                                 {"T4", {kInt32}}},
-                 .inputs = {{"T1"}, {"T2"}, {"T1"}, {"T3", true}, {"T4", true}, {"T1", true}},
-                 .outputs = {{"T1"}},
-                 .accept = &Accept,
-                 .contract = &Contract,
-                 .create = &Create});
+  OpDefinition op = MatMulNBitsOp(kCpuFloats);
+  op.accept = &Accept;
+  op.contract = &Contract;
+  op.create = &Create;
+  ops.push_back(std::move(op));
 }
 
 }  // namespace batch_invariant::ort

@@ -6,12 +6,19 @@
 
 namespace batch_invariant::ort {
 
+// What a node says of its weights.
 struct MatMulNBitsShape {
   int64_t k = 0;
   int64_t n = 0;
   int64_t bits = 0;
   int64_t block_size = 0;
+  bool has_zero_points = false;
+  bool packs_zero_points = false;  // as uint8
+  bool has_group_index = false;
+
+  int64_t blocks() const { return (k + block_size - 1) / block_size; }
 };
+MatMulNBitsShape MatMulNBitsShapeOf(const NodeInfo& node);
 
 // The inputs of the op.
 enum MatMulNBitsInput : size_t {
@@ -23,13 +30,16 @@ enum MatMulNBitsInput : size_t {
   kNBitsBias,
 };
 
+// The op for activations of those types; accept, contract and create are the device's.
+OpDefinition MatMulNBitsOp(const std::vector<ElementType>& types);
+
 // Refuses what no device serves: weights that were packed ahead.
 Status AcceptMatMulNBits(const NodeInfo& node);
 
 // kInvalidArgument names the tensor whose size contradicts the attributes. Zero points may be
-// absent, packed (uint8) or of the activations' type.
+// absent, packed (uint8) or of the activations' type; the group index may be absent.
 Status CheckMatMulNBitsWeights(const MatMulNBitsShape& shape, const Tensor& b, const Tensor& scales,
-                               const Tensor& zero_points);
+                               const Tensor& zero_points, const Tensor& group_index);
 
 // The activations, the bias (may be absent) and the output of one call, their shapes checked.
 struct MatMulNBitsOperands {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/cuda/gemm/gemm_kernels.h"
+#include "kernels/cuda/matmul_nbits/nbits_args.h"
 #include "kernels/cuda/matmul_nbits/nbits_kernels.h"
 #include "kernels/cuda/matmul_nbits/nbits_sm90_table.h"
 #include "kernels/cuda/matmul_nbits/nbits_tile.h"
@@ -53,7 +54,7 @@ std::span<const NBitsKernel> NBitsKernels() {
 bool Serves(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
             const DeviceInfo& device) {
   if (kernel.type != plan.type || device.compute_capability < 80) return false;
-  if (args.silu_gated && !kernel.needs_sm90) return false;
+  if (plan.has_group_index || (args.silu_gated && !kernel.needs_sm90)) return false;
   if (kernel.stored_bits != 0 && kernel.stored_bits != StoredBits(plan)) return false;
   if (kernel.runs != 0 && kernel.runs != plan.runs()) return false;
   if (!kernel.needs_sm90) return true;
@@ -67,7 +68,8 @@ const char* MatMulNBitsPlan::contract() const {
 }
 
 Status MakeMatMulNBitsPlan(ElementType type, std::int64_t k, std::int64_t n, std::int64_t bits,
-                           std::int64_t block_size, ZeroPoints zero_points, MatMulNBitsPlan* plan) {
+                           std::int64_t block_size, ZeroPoints zero_points, MatMulNBitsPlan* plan,
+                           bool has_group_index) {
   constexpr std::int64_t kLimit = std::numeric_limits<std::int32_t>::max() - kMaxPadding;
   if (k < 0 || n < 0) return Status::InvalidArgument("MatMulNBits: a negative K or N");
   if (k > kLimit || n > kLimit) {
@@ -81,18 +83,25 @@ Status MakeMatMulNBitsPlan(ElementType type, std::int64_t k, std::int64_t n, std
     return Status::InvalidArgument("MatMulNBits: block_size is " + std::to_string(block_size) +
                                    "; it must be a power of two from 16");
   }
-  *plan = {type, k, n, static_cast<int>(bits), block_size, zero_points};
+  *plan = {type, k, n, static_cast<int>(bits), block_size, zero_points, 1, has_group_index};
   return Status::Ok();
 }
 
 namespace {
 
+// With g_idx: the weights as they were written out, [n, k].
+Status MultiplyDequantized(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
+                           Stream stream) {
+  GemmArgs gemm = AsGemm(plan, args);
+  gemm.b = {args.packed, 1, plan.k};
+  return Gemm(gemm, stream);
+}
+
 bool GatesByItself(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
                    const DeviceInfo& device) {
   const std::span<const NBitsKernel> kernels = NBitsKernels();
-  return std::any_of(kernels.begin(), kernels.end(), [&](const NBitsKernel& kernel) {
-    return Serves(kernel, plan, args, device);
-  });
+  return std::any_of(kernels.begin(), kernels.end(),
+                     [&](const NBitsKernel& kernel) { return Serves(kernel, plan, args, device); });
 }
 
 }  // namespace
@@ -108,8 +117,8 @@ Status GatedMatMulNBitsWorkspaceBytes(const MatMulNBitsPlan& plan, const MatMulN
 
 Status GatedMatMulNBits(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, void* workspace,
                         Stream stream) {
-  if (!args.silu_gated || plan.matrices != 2 || plan.n % 16 != 0 || args.bias != nullptr || args.a == nullptr ||
-      args.packed == nullptr || args.y == nullptr) {
+  if (!args.silu_gated || plan.matrices != 2 || plan.has_group_index || plan.n % 16 != 0 ||
+      args.bias != nullptr || args.a == nullptr || args.packed == nullptr || args.y == nullptr) {
     return Status::InvalidArgument(
         "gated MatMulNBits: N is no multiple of 16, there is a bias, or an operand is missing");
   }
@@ -142,6 +151,7 @@ Status MatMulNBits(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, Str
   if (args.y == nullptr || (plan.k > 0 && (args.a == nullptr || args.packed == nullptr))) {
     return Status::InvalidArgument("MatMulNBits: a missing operand");
   }
+  if (plan.has_group_index) return MultiplyDequantized(plan, args, stream);
   DeviceInfo device;
   BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
   if (device.compute_capability < 80) {

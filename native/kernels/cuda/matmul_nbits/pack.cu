@@ -1,4 +1,4 @@
-// Rewrites MatMulNBits weights into records (packed_layout.h).
+// Rewrites MatMulNBits weights into records (packed_layout.h); with g_idx, writes them out.
 #include <cstdint>
 
 #include "batch_invariant/cuda/matmul_nbits.h"
@@ -38,6 +38,27 @@ __device__ std::uint32_t Code(const Source& s, std::int64_t n, std::int64_t k) {
   const std::int64_t row_bytes = s.blocks * s.block_size * s.bits / 8;
   const std::int64_t bit = k * s.bits;
   return (s.b[n * row_bytes + bit / 8] >> (bit % 8)) & ((1u << s.bits) - 1);
+}
+
+// The packed zero point of a row and block.
+__device__ std::uint32_t PackedZero(const Source& s, std::int64_t n, std::int64_t block) {
+  const std::int64_t row_bytes = (s.blocks * s.bits + 7) / 8, bit = block * s.bits;
+  const std::uint8_t byte = static_cast<const std::uint8_t*>(s.zeros)[n * row_bytes + bit / 8];
+  return (byte >> (bit % 8)) & ((1u << s.bits) - 1);
+}
+
+// w [n, k].
+template <typename T>
+__global__ void DequantizeGroups(Source s, const std::int32_t* group_index, T* w) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= s.n * s.k) return;
+  const std::int64_t n = i / s.k, k = i % s.k, group = group_index[k];
+  const std::int64_t at = n * s.blocks + group;
+  float zero = static_cast<float>(1 << (s.bits - 1));
+  if (s.zero_points == ZeroPoints::kPacked) zero = static_cast<float>(PackedZero(s, n, group));
+  if (s.zero_points == ZeroPoints::kElement) zero = ToFloat(static_cast<const T*>(s.zeros)[at]);
+  const float scale = ToFloat(static_cast<const T*>(s.scales)[at]);
+  w[i] = FromFloat<T>(__fmul_rn(__fsub_rn(static_cast<float>(Code(s, n, k)), zero), scale));
 }
 
 // One block a record, one thread a word of codes or a scale at a time.
@@ -89,12 +110,7 @@ __global__ void PackRecords(Sources sources, PackedLayout layout, float zero_off
     if (s.zero_points == ZeroPoints::kElement) {
       zeros[i] = inside ? static_cast<const T*>(s.zeros)[n * s.blocks + block] : T(0.0f);
     } else {
-      const std::int64_t row_bytes = (s.blocks * s.bits + 7) / 8, bit = block * s.bits;
-      const std::uint32_t zero =
-          inside
-              ? (static_cast<const std::uint8_t*>(s.zeros)[n * row_bytes + bit / 8] >> (bit % 8)) &
-                    ((1u << s.bits) - 1)
-              : 0;
+      const std::uint32_t zero = inside ? PackedZero(s, n, block) : 0;
       zeros[i] = FromFloat<T>(zero_offset + static_cast<float>(zero));
     }
   }
@@ -103,6 +119,8 @@ __global__ void PackRecords(Sources sources, PackedLayout layout, float zero_off
 }  // namespace
 
 std::size_t PackedMatMulNBitsBytes(const MatMulNBitsPlan& plan) {
+  if (plan.has_group_index)
+    return static_cast<std::size_t>(plan.n * plan.k) * ElementSize(plan.type);
   const PackedLayout layout = LayoutOf(plan);
   return std::size_t(layout.records_n) * layout.records_k * layout.record_bytes();
 }
@@ -152,21 +170,49 @@ Status Pack(const MatMulNBitsPlan& plan, const Sources& sources, void* packed, S
   return LaunchStatus("PackMatMulNBits");
 }
 
+Status Dequantize(const MatMulNBitsPlan& plan, const Source& source,
+                  const std::int32_t* group_index, void* w, Stream stream) {
+  if (group_index == nullptr || w == nullptr) {
+    return Status::InvalidArgument("MatMulNBits weights: a missing buffer");
+  }
+  constexpr int kThreads = 256;
+  const std::int64_t blocks = CeilDiv(plan.n * plan.k, kThreads);
+  if (blocks > 0x7fffffff) {
+    return Status::Unsupported("MatMulNBits weights: more than 2^39 elements");
+  }
+  const auto launch = [&](auto kernel, auto* to) {
+    kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(source, group_index, to);
+  };
+  switch (plan.type) {
+    case ElementType::kFloat16:
+      launch(DequantizeGroups<__half>, static_cast<__half*>(w));
+      break;
+    case ElementType::kBFloat16:
+      launch(DequantizeGroups<__nv_bfloat16>, static_cast<__nv_bfloat16*>(w));
+      break;
+    default:
+      launch(DequantizeGroups<float>, static_cast<float*>(w));
+  }
+  return LaunchStatus("PackMatMulNBits with g_idx");
+}
+
 }  // namespace
 
 Status PackMatMulNBits(const MatMulNBitsPlan& plan, const void* b, const void* scales,
-                       const void* zero_points, void* packed, Stream stream) {
+                       const void* zero_points, void* packed, Stream stream,
+                       const std::int32_t* group_index) {
   if (plan.n == 0 || plan.k == 0) return Status::Ok();
   Sources sources = {};
   BATCH_INVARIANT_RETURN_IF_ERROR(MakeSource(plan, {b, scales, zero_points}, &sources.of[0]));
+  if (plan.has_group_index) return Dequantize(plan, sources.of[0], group_index, packed, stream);
   return Pack(plan, sources, packed, stream);
 }
 
 Status PackGatedMatMulNBits(const MatMulNBitsPlan& plan, const NBitsTensors& gate,
                             const NBitsTensors& up, void* packed, Stream stream) {
-  if (plan.n < 1 || plan.k < 1 || plan.n % 8 != 0) {
+  if (plan.n < 1 || plan.k < 1 || plan.n % 8 != 0 || plan.has_group_index) {
     return Status::InvalidArgument(
-        "gated MatMulNBits weights: N is no multiple of 8, or K is 0");
+        "gated MatMulNBits weights: N is no multiple of 8, K is 0, or there is a g_idx");
   }
   Sources sources = {};
   sources.alternate = true;

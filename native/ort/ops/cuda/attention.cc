@@ -89,24 +89,13 @@ Status Create(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel) {
 }  // namespace
 
 void AppendCudaAttention(std::vector<OpDefinition>& ops) {
-  ops.push_back({.domain = "com.microsoft",
-                 .name = "GroupQueryAttention",
-                 .since_first = 1,
-                 .since_last = 1,
-                 .constraints = {{"T", kCudaFloats},
-                                 {"T_CACHE", kCudaFloats},
-                                 {"T_KV_SCALE", {kFloat}},
-                                 {"M", {kInt32}}},
-                 .inputs = GroupQueryAttentionArguments(),
-                 .outputs = GroupQueryAttentionResults(),
-                 .accept = &Accept,
-                 .contract =
-                     [](const NodeInfo& node) {
-                       return cuda::AttentionContract(CudaType(node.InputType(0)));
-                     },
-                 .create = &Create,
-                 .may_inplace = {{3, 1}, {4, 2}},
-                 .host_inputs = {6}});
+  OpDefinition op = GroupQueryAttentionOp(kCudaFloats);
+  op.accept = &Accept;
+  op.contract = [](const NodeInfo& node) {
+    return cuda::AttentionContract(CudaType(node.InputType(0)));
+  };
+  op.create = &Create;
+  ops.push_back(std::move(op));
 }
 
 }  // namespace batch_invariant::ort

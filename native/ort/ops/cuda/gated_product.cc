@@ -1,7 +1,5 @@
 // Gated products on CUDA: the activation and the product in one kernel, and with SiLU the two
 // projections before them as well.
-#include "ort/ops/gated_product.h"
-
 #include <array>
 
 #include "batch_invariant/cuda/elementwise.h"
@@ -9,6 +7,7 @@
 #include "ort/ops/cuda/cuda_types.h"
 #include "ort/ops/cuda/matmul_nbits_plan.h"
 #include "ort/ops/fusion.h"
+#include "ort/ops/gated_kernel.h"
 #include "ort/ops/matmul_nbits_weights.h"
 
 namespace batch_invariant::ort {
@@ -30,37 +29,19 @@ cuda::UnaryOp CudaActivation(GateActivation activation) {
   }
 }
 
-class GatedKernel final : public OpKernel {
- public:
-  GatedKernel(const GatedProduct& product, std::span<const std::string> inputs)
-      : gate_(IndexOf(inputs, product.gate)), up_(IndexOf(inputs, product.up)) {
-    args_.activation = CudaActivation(product.activation);
-    args_.alpha = product.alpha;
-    args_.type = CudaType(product.type);
-    args_.round_between = true;
+struct CudaGated {
+  using Args = cuda::GatedArgs;
+  static Args ArgsOf(const GatedProduct& product) {
+    Args args;
+    args.activation = CudaActivation(product.activation);
+    args.alpha = product.alpha;
+    args.type = CudaType(product.type);
+    args.round_between = true;
+    return args;
   }
-
-  Status Compute(OpContext& context) override {
-    Tensor gate;
-    Tensor up;
-    Tensor y;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(gate_, &gate));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(up_, &up));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, gate.shape, &y));
-    cuda::GatedArgs args = args_;
-    args.width = gate.shape.empty() ? 1 : gate.shape.back();
-    args.rows = args.width == 0 ? 0 : gate.Elements() / args.width;
-    args.gate_stride = args.up_stride = args.y_stride = args.width;
-    args.gate = gate.data;
-    args.up = up.data;
-    args.y = y.data;
+  static Status Run(OpContext& context, const Args& args) {
     return cuda::Gated(args, CudaStream(context));
   }
-
- private:
-  const size_t gate_;
-  const size_t up_;
-  cuda::GatedArgs args_;
 };
 
 // A constant of the graph, which may lie on the host, on the device.
@@ -71,8 +52,8 @@ class Upload {
     if (!info.HasInput(input)) return Status::Ok();
     const Tensor tensor = info.ConstantInput(input);
     if (!tensor.present) {
-      return Status::InvalidArgument("node '" + info.Name() + "': input " +
-                                     std::to_string(input) + " is no constant any more");
+      return Status::InvalidArgument("node '" + info.Name() + "': input " + std::to_string(input) +
+                                     " is no constant any more");
     }
     view_ = {nullptr, tensor.type, {}, true};
     shape_.assign(tensor.shape.begin(), tensor.shape.end());
@@ -169,7 +150,9 @@ class GatedMatMulNBitsKernel final : public GatedProjectionKernel {
  public:
   // `plan` is that of one of the two matrices.
   GatedMatMulNBitsKernel(std::string name, const cuda::MatMulNBitsPlan& plan)
-      : GatedProjectionKernel(std::move(name), plan.k, plan.n), one_(plan), plan_(GatedPlan(plan)) {}
+      : GatedProjectionKernel(std::move(name), plan.k, plan.n),
+        one_(plan),
+        plan_(GatedPlan(plan)) {}
 
   Status Pack(DeviceServices* device, const GatedProjections& group) {
     std::array<std::array<Upload, 3>, 2> parts;
@@ -181,16 +164,13 @@ class GatedMatMulNBitsKernel final : public GatedProjectionKernel {
         BATCH_INVARIANT_RETURN_IF_ERROR(parts[i][part].Copy(device, nodes[i], part + 1));
         views[part] = parts[i][part].View();
       }
-      BATCH_INVARIANT_RETURN_IF_ERROR(
-          CheckMatMulNBitsWeights({one_.k, one_.n, one_.bits, one_.block_size}, views[0], views[1],
-                                  views[2]));
+      BATCH_INVARIANT_RETURN_IF_ERROR(CheckMatMulNBitsWeights(
+          MatMulNBitsShapeOf(GraphNodeInfo(nodes[i])), views[0], views[1], views[2], {}));
       weights[i] = {views[0].data, views[1].data, views[2].data};
     }
-    BATCH_INVARIANT_RETURN_IF_ERROR(
-        packed_.Allocate(device, cuda::PackedMatMulNBitsBytes(plan_)));
-    BATCH_INVARIANT_RETURN_IF_ERROR(
-        cuda::PackGatedMatMulNBits(one_, weights[0], weights[1], packed_.get(),
-                                   static_cast<cuda::Stream>(device->Stream())));
+    BATCH_INVARIANT_RETURN_IF_ERROR(packed_.Allocate(device, cuda::PackedMatMulNBitsBytes(plan_)));
+    BATCH_INVARIANT_RETURN_IF_ERROR(cuda::PackGatedMatMulNBits(
+        one_, weights[0], weights[1], packed_.get(), static_cast<cuda::Stream>(device->Stream())));
     return device->Synchronize();
   }
 
@@ -230,9 +210,9 @@ std::vector<Ort::ConstNode> MatchProjections(const Ort::ConstNode& last, bool al
   int64_t k = 0;
   int64_t n = 0;
   if (IsQuantized(*group)) {
-    const GraphNodeInfo info(group->gate);
-    k = info.Int("K", 0);
-    n = info.Int("N", 0);
+    const MatMulNBitsShape shape = MatMulNBitsShapeOf(GraphNodeInfo(group->gate));
+    k = shape.k;
+    n = shape.n;
   } else {
     const std::vector<int64_t> shape = WeightShape(*group);
     k = shape[0];
@@ -260,9 +240,8 @@ Status CreateProjections(std::span<const Ort::ConstNode> nodes, std::span<const 
     return Packed(std::make_unique<GatedMatMulNBitsKernel>(name, plan), device, *group, kernel);
   }
   const std::vector<int64_t> shape = WeightShape(*group);
-  return Packed(
-      std::make_unique<GatedMatMulKernel>(name, group->product.type, shape[0], shape[1]), device,
-      *group, kernel);
+  return Packed(std::make_unique<GatedMatMulKernel>(name, group->product.type, shape[0], shape[1]),
+                device, *group, kernel);
 }
 
 std::vector<Ort::ConstNode> MatchProduct(const Ort::ConstNode& last, bool alone) {
@@ -275,7 +254,8 @@ std::vector<Ort::ConstNode> MatchProduct(const Ort::ConstNode& last, bool alone)
 
 Status CreateProduct(std::span<const Ort::ConstNode> nodes, std::span<const std::string> inputs,
                      DeviceServices*, std::unique_ptr<OpKernel>* kernel) {
-  *kernel = std::make_unique<GatedKernel>(*MatchGatedProduct(nodes.back(), true), inputs);
+  *kernel =
+      std::make_unique<GatedKernel<CudaGated>>(*MatchGatedProduct(nodes.back(), true), inputs);
   return Status::Ok();
 }
 

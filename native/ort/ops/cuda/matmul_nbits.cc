@@ -1,7 +1,9 @@
 // MatMulNBits on CUDA.
 #include "batch_invariant/cuda/matmul_nbits.h"
 
+#include <algorithm>
 #include <array>
+#include <string>
 
 #include "ort/ops/cuda/cuda_types.h"
 #include "ort/ops/cuda/matmul_nbits_plan.h"
@@ -12,44 +14,56 @@
 namespace batch_invariant::ort {
 
 Status MakeCudaMatMulNBitsPlan(const NodeInfo& node, cuda::MatMulNBitsPlan* plan) {
-  cuda::ZeroPoints zero_points = cuda::ZeroPoints::kDefault;
-  if (node.HasInput(3)) {
-    zero_points =
-        node.InputType(3) == kUint8 ? cuda::ZeroPoints::kPacked : cuda::ZeroPoints::kElement;
-  }
-  return cuda::MakeMatMulNBitsPlan(CudaType(node.InputType(0)), node.Int("K", 0), node.Int("N", 0),
-                                   node.Int("bits", 4), node.Int("block_size", 0), zero_points,
-                                   plan);
+  const MatMulNBitsShape shape = MatMulNBitsShapeOf(node);
+  const cuda::ZeroPoints zero_points = !shape.has_zero_points    ? cuda::ZeroPoints::kDefault
+                                       : shape.packs_zero_points ? cuda::ZeroPoints::kPacked
+                                                                 : cuda::ZeroPoints::kElement;
+  return cuda::MakeMatMulNBitsPlan(CudaType(node.InputType(kNBitsA)), shape.k, shape.n, shape.bits,
+                                   shape.block_size, zero_points, plan, shape.has_group_index);
 }
 
 namespace {
 
+// The device cannot say that an index is wrong, so this looks at them while they lie on the host.
+Status AcceptGroupIndex(const NodeInfo& node, const MatMulNBitsShape& shape) {
+  const Tensor index = node.ConstantInput(kNBitsGroupIndex);
+  if (!index.present) return Status::Unsupported("a g_idx that is computed is not served on CUDA");
+  const int64_t count = std::min(shape.k, index.Elements());
+  for (int64_t k = 0; k < count; ++k) {
+    const int32_t block = index.Data<int32_t>()[k];
+    if (block < 0 || block >= shape.blocks()) {
+      return Status::InvalidArgument("g_idx[" + std::to_string(k) + "] is " +
+                                     std::to_string(block) + ", there are " +
+                                     std::to_string(shape.blocks()) + " blocks");
+    }
+  }
+  return Status::Ok();
+}
+
 Status Accept(const NodeInfo& node) {
   BATCH_INVARIANT_RETURN_IF_ERROR(AcceptMatMulNBits(node));
-  if (node.HasInput(kNBitsGroupIndex)) {
-    return Status::Unsupported("the input g_idx is not served on CUDA");
-  }
-  const ElementType zero_points = node.InputType(3);
-  if (node.HasInput(3) && zero_points != kUint8 && zero_points != node.InputType(0)) {
+  const ElementType zero_points = node.InputType(kNBitsZeroPoints);
+  if (node.HasInput(kNBitsZeroPoints) && zero_points != kUint8 &&
+      zero_points != node.InputType(kNBitsA)) {
     return Status::Unsupported("zero points of another type than the activations are not served");
   }
   cuda::MatMulNBitsPlan plan;
-  return MakeCudaMatMulNBitsPlan(node, &plan);
+  BATCH_INVARIANT_RETURN_IF_ERROR(MakeCudaMatMulNBitsPlan(node, &plan));
+  return plan.has_group_index ? AcceptGroupIndex(node, MatMulNBitsShapeOf(node)) : Status::Ok();
 }
 
 class MatMulNBitsKernel final : public OpKernel {
  public:
-  MatMulNBitsKernel(const NodeInfo& node, const cuda::MatMulNBitsPlan& plan) : plan_(plan) {
-    has_zero_points_ = node.HasInput(3);
-  }
+  MatMulNBitsKernel(const NodeInfo& node, const cuda::MatMulNBitsPlan& plan)
+      : plan_(plan), shape_(MatMulNBitsShapeOf(node)) {}
 
-  // Weights, scales and zero points are offered one after the other and each is gone once it is
-  // called packed: they are kept until all are there, on the device, and then rewritten into one
-  // buffer.
+  // Weights, scales, zero points and group index are offered one after the other and each is gone
+  // once it is called packed: they are kept until all are there, on the device, and then rewritten
+  // into one buffer.
   Status Prepack(size_t input, const Tensor& tensor, bool* packed) override {
     *packed = false;
-    if (input < 1 || input > 3) return Status::Ok();
-    Part& part = parts_[input - 1];
+    if (input < kNBitsB || input > kNBitsGroupIndex) return Status::Ok();
+    Part& part = parts_[input - kNBitsB];
     part.type = tensor.type;
     part.shape.assign(tensor.shape.begin(), tensor.shape.end());
     const size_t bytes = static_cast<size_t>(tensor.Elements()) * ElementBytes(tensor.type);
@@ -58,14 +72,14 @@ class MatMulNBitsKernel final : public OpKernel {
     BATCH_INVARIANT_RETURN_IF_ERROR(device()->Copy(part.memory->get(), tensor.data, bytes));
     *packed = true;
     const bool complete = parts_[0].memory != nullptr && parts_[1].memory != nullptr &&
-                          (!has_zero_points_ || parts_[2].memory != nullptr);
+                          (!shape_.has_zero_points || parts_[2].memory != nullptr) &&
+                          (!shape_.has_group_index || parts_[3].memory != nullptr);
     return complete ? PackParts() : Status::Ok();
   }
 
   Status Compute(OpContext& context) override {
     MatMulNBitsOperands operands;
-    BATCH_INVARIANT_RETURN_IF_ERROR(
-        ReadMatMulNBitsOperands(context, plan_.k, plan_.n, &operands));
+    BATCH_INVARIANT_RETURN_IF_ERROR(ReadMatMulNBitsOperands(context, plan_.k, plan_.n, &operands));
     if (operands.y.Elements() == 0) return Status::Ok();
     const void* packed = packed_.get();
     if (packed == nullptr) BATCH_INVARIANT_RETURN_IF_ERROR(PackNow(context, &packed));
@@ -93,21 +107,24 @@ class MatMulNBitsKernel final : public OpKernel {
     }
   };
 
-  Status Check(const Tensor& b, const Tensor& scales, const Tensor& zero_points) const {
-    return CheckMatMulNBitsWeights({plan_.k, plan_.n, plan_.bits, plan_.block_size}, b, scales,
-                                   zero_points);
+  // B, scales, zero_points, g_idx.
+  using Weights = std::array<Tensor, 4>;
+
+  Status Pack(const Weights& weights, void* packed, cuda::Stream stream) const {
+    const auto& [b, scales, zero_points, group_index] = weights;
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        CheckMatMulNBitsWeights(shape_, b, scales, zero_points, group_index));
+    return cuda::PackMatMulNBits(plan_, b.data, scales.data, zero_points.data, packed, stream,
+                                 group_index.Data<int32_t>());
   }
 
   Status PackParts() {
-    const Tensor b = parts_[0].View();
-    const Tensor scales = parts_[1].View();
-    const Tensor zero_points = parts_[2].View();
-    BATCH_INVARIANT_RETURN_IF_ERROR(Check(b, scales, zero_points));
+    Weights weights;
+    for (size_t i = 0; i < weights.size(); ++i) weights[i] = parts_[i].View();
     BATCH_INVARIANT_RETURN_IF_ERROR(
         packed_.Allocate(device(), cuda::PackedMatMulNBitsBytes(plan_)));
     BATCH_INVARIANT_RETURN_IF_ERROR(
-        cuda::PackMatMulNBits(plan_, b.data, scales.data, zero_points.data, packed_.get(),
-                              static_cast<cuda::Stream>(device()->Stream())));
+        Pack(weights, packed_.get(), static_cast<cuda::Stream>(device()->Stream())));
     BATCH_INVARIANT_RETURN_IF_ERROR(device()->Synchronize());
     for (Part& part : parts_) part = {};
     return Status::Ok();
@@ -115,26 +132,24 @@ class MatMulNBitsKernel final : public OpKernel {
 
   // Weights of which some are computed, or that ONNX Runtime was told not to pack ahead.
   Status PackNow(OpContext& context, const void** packed) {
-    std::array<Tensor, 3> parts;
-    for (size_t i = 0; i < parts.size(); ++i) {
-      parts[i] = parts_[i].View();
-      if (!parts[i].present) {
-        BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(i + 1, &parts[i]));
+    Weights weights;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      weights[i] = parts_[i].View();
+      if (!weights[i].present) {
+        BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(kNBitsB + i, &weights[i]));
       }
     }
-    BATCH_INVARIANT_RETURN_IF_ERROR(Check(parts[0], parts[1], parts[2]));
     void* memory = nullptr;
     BATCH_INVARIANT_RETURN_IF_ERROR(
         context.Workspace(cuda::PackedMatMulNBitsBytes(plan_), &memory));
-    BATCH_INVARIANT_RETURN_IF_ERROR(cuda::PackMatMulNBits(
-        plan_, parts[0].data, parts[1].data, parts[2].data, memory, CudaStream(context)));
+    BATCH_INVARIANT_RETURN_IF_ERROR(Pack(weights, memory, CudaStream(context)));
     *packed = memory;
     return Status::Ok();
   }
 
-  cuda::MatMulNBitsPlan plan_;
-  bool has_zero_points_ = false;
-  std::array<Part, 3> parts_;  // B, scales, zero_points
+  const cuda::MatMulNBitsPlan plan_;
+  const MatMulNBitsShape shape_;
+  std::array<Part, 4> parts_;
   DeviceWeights packed_;
 };
 
@@ -153,19 +168,11 @@ const char* Contract(const NodeInfo& node) {
 }  // namespace
 
 void AppendCudaMatMulNBits(std::vector<OpDefinition>& ops) {
-  ops.push_back({.domain = "com.microsoft",
-                 .name = "MatMulNBits",
-                 .since_first = 1,
-                 .since_last = 1,
-                 .constraints = {{"T1", kCudaFloats},
-                                 {"T2", {kUint8}},
-                                 {"T3", {kUint8, kFloat, kFloat16, kBFloat16}},
-                                 {"T4", {kInt32}}},
-                 .inputs = {{"T1"}, {"T2"}, {"T1"}, {"T3", true}, {"T4", true}, {"T1", true}},
-                 .outputs = {{"T1"}},
-                 .accept = &Accept,
-                 .contract = &Contract,
-                 .create = &Create});
+  OpDefinition op = MatMulNBitsOp(kCudaFloats);
+  op.accept = &Accept;
+  op.contract = &Contract;
+  op.create = &Create;
+  ops.push_back(std::move(op));
 }
 
 }  // namespace batch_invariant::ort

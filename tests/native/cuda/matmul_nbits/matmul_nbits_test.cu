@@ -40,16 +40,16 @@ __global__ void RandomZeros(T* out, std::size_t count, float limit, std::uint64_
 // w [n, k], as the operator's definition has it.
 template <typename T>
 __global__ void Dequantize(MatMulNBitsPlan plan, const std::uint8_t* b, const T* scales,
-                           const void* zeros, T* w) {
+                           const void* zeros, const std::int32_t* group_index, T* w) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i >= plan.n * plan.k) return;
   const std::int64_t n = i / plan.k, k = i % plan.k;
   const std::int64_t blocks = (plan.k + plan.block_size - 1) / plan.block_size;
-  const std::int64_t block = k / plan.block_size;
   const std::int64_t blob = plan.block_size * plan.bits / 8;
   const auto mask = (1u << plan.bits) - 1;
   const std::int64_t bit = k % plan.block_size * plan.bits;
-  const std::uint8_t byte = b[(n * blocks + block) * blob + bit / 8];
+  const std::uint8_t byte = b[(n * blocks + k / plan.block_size) * blob + bit / 8];
+  const std::int64_t block = group_index == nullptr ? k / plan.block_size : group_index[k];
   const auto code = static_cast<float>((byte >> (bit % 8)) & mask);
   float zero = static_cast<float>(1 << (plan.bits - 1));
   if (plan.zero_points == ZeroPoints::kPacked) {
@@ -66,12 +66,14 @@ __global__ void Dequantize(MatMulNBitsPlan plan, const std::uint8_t* b, const T*
 // Weights of one node: as ONNX has them, packed, and written out.
 template <typename T>
 struct Weights {
-  Weights(std::int64_t k, std::int64_t n, int bits, std::int64_t block_size, ZeroPoints kind)
-      : plan(MakePlan(k, n, bits, block_size, kind)),
+  Weights(std::int64_t k, std::int64_t n, int bits, std::int64_t block_size, ZeroPoints kind,
+          bool has_group_index = false)
+      : plan(MakePlan(k, n, bits, block_size, kind, has_group_index)),
         b(n * plan.blocks() * block_size * bits / 8),
         scales(n * plan.blocks()),
         packed_zeros(n * ((plan.blocks() * bits + 7) / 8)),
         element_zeros(n * plan.blocks()),
+        group_index(k),
         packed(PackedMatMulNBitsBytes(plan)),
         w(n * k) {
     Randomize(b.data(), b.size());
@@ -82,18 +84,24 @@ struct Weights {
     const void* zeros = kind == ZeroPoints::kPacked    ? static_cast<void*>(packed_zeros.data())
                         : kind == ZeroPoints::kElement ? static_cast<void*>(element_zeros.data())
                                                        : nullptr;
+    std::vector<std::int32_t> indices(k);
+    std::mt19937_64 random(NextSeed());
+    for (std::int32_t& index : indices) index = static_cast<std::int32_t>(random() % plan.blocks());
+    group_index.Set(indices);
+    const std::int32_t* groups = has_group_index ? group_index.data() : nullptr;
     Dequantize<T><<<static_cast<unsigned>((n * k + 255) / 256), 256>>>(
-        plan, b.data(), scales.data(), zeros, w.data());
+        plan, b.data(), scales.data(), zeros, groups, w.data());
     const Status status =
-        PackMatMulNBits(plan, b.data(), scales.data(), zeros, packed.data(), nullptr);
+        PackMatMulNBits(plan, b.data(), scales.data(), zeros, packed.data(), nullptr, groups);
     EXPECT_TRUE(status.ok()) << status.message;
     EXPECT_TRUE(packed.GuardsIntact());
   }
 
   static MatMulNBitsPlan MakePlan(std::int64_t k, std::int64_t n, int bits, std::int64_t block_size,
-                                  ZeroPoints kind) {
+                                  ZeroPoints kind, bool has_group_index) {
     MatMulNBitsPlan plan;
-    const Status status = MakeMatMulNBitsPlan(TypeOf<T>(), k, n, bits, block_size, kind, &plan);
+    const Status status =
+        MakeMatMulNBitsPlan(TypeOf<T>(), k, n, bits, block_size, kind, &plan, has_group_index);
     EXPECT_TRUE(status.ok()) << status.message;
     return plan;
   }
@@ -114,6 +122,7 @@ struct Weights {
   Buffer<T> scales;
   Buffer<std::uint8_t> packed_zeros;
   Buffer<T> element_zeros;
+  Buffer<std::int32_t> group_index;
   Buffer<std::uint8_t> packed;
   Buffer<T> w;
 };
@@ -193,25 +202,63 @@ TYPED_TEST(MatMulNBitsTest, EveryKernelGivesTheReferenceBytes) {
   EXPECT_GT(kernels_run, 0);
 }
 
-// Small enough for compute-sanitizer.
+// Small enough for compute-sanitizer: with one run of K and with eight, with and without stored
+// zero points, read before and after the kernels ahead.
 TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
   using T = TypeParam;
   DeviceInfo device;
   ASSERT_STATUS_OK(CurrentDevice(&device));
-  const std::int64_t m = 130, n = 152, k = 264;
-  for (const int bits : {4, 8}) {
-    const Weights<T> weights(k, n, bits, 32, ZeroPoints::kPacked);
-    Buffer<T> a(m * k), expected(m * n), y(m * n);
-    test::Randomize(a.data(), a.size(), k);
-    Buffer<float> sums(m * n);
-    ReferenceRuns<T>(weights.plan, weights.plan.runs(), a.data(), weights.w.data(), m, &sums);
-    Finish<T>(sums.data(), nullptr, 0, 1, 1.0f, 1.0f, m, n, expected.data(), n);
-    const MatMulNBitsArgs args = weights.Args(m, a.data(), y.data());
-    for (const NBitsKernel& kernel : NBitsKernels()) {
-      if (!Serves(kernel, weights.plan, args, device)) continue;
-      y.Poison();
-      ASSERT_STATUS_OK(kernel.launch(weights.plan, args, device, nullptr));
-      EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u) << kernel.name;
+  const std::int64_t m = 37, n = 72;
+  for (const int bits : {2, 4, 8}) {
+    for (const ZeroPoints kind :
+         {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kElement}) {
+      for (const std::int64_t k : {264, 2048}) {
+        const Weights<T> weights(k, n, bits, 32, kind);
+        Buffer<T> a(m * k), expected(m * n), y(m * n);
+        test::Randomize(a.data(), a.size(), k);
+        Buffer<float> sums(m * n);
+        ReferenceRuns<T>(weights.plan, weights.plan.runs(), a.data(), weights.w.data(), m, &sums);
+        Finish<T>(sums.data(), nullptr, 0, 1, 1.0f, 1.0f, m, n, expected.data(), n);
+        ASSERT_CUDA(cudaDeviceSynchronize());
+        MatMulNBitsArgs args = weights.Args(m, a.data(), y.data());
+        args.packed_is_ready = kind == ZeroPoints::kPacked;
+        for (const NBitsKernel& kernel : NBitsKernels()) {
+          if (!Serves(kernel, weights.plan, args, device)) continue;
+          y.Poison();
+          ASSERT_STATUS_OK(kernel.launch(weights.plan, args, device, nullptr));
+          EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u) << kernel.name;
+        }
+      }
+    }
+  }
+}
+
+// g_idx: one run, whatever K and N are; rows alone and in any company.
+TYPED_TEST(MatMulNBitsTest, GroupIndexGivesTheReferenceBytes) {
+  using T = TypeParam;
+  for (const int bits : {2, 4, 8}) {
+    for (const ZeroPoints kind :
+         {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kElement}) {
+      for (const std::int64_t k : {100, 2048}) {
+        const std::int64_t n = 72, most = 130;
+        const Weights<T> weights(k, n, bits, 32, kind, true);
+        ASSERT_EQ(weights.plan.runs(), 1);
+        Buffer<T> a(most * k), bias(n), expected(most * n);
+        test::Randomize(a.data(), a.size(), k);
+        test::Randomize(bias.data(), bias.size(), n);
+        Buffer<float> sums(most * n);
+        ReferenceRuns<T>(weights.plan, 1, a.data(), weights.w.data(), most, &sums);
+        Finish<T>(sums.data(), bias.data(), 0, 1, 1.0f, 1.0f, most, n, expected.data(), n);
+        for (const std::int64_t m : {1, 16, 17, 130}) {
+          Buffer<T> y(m * n);
+          MatMulNBitsArgs args = weights.Args(m, a.data() + (most - m) * k, y.data());
+          args.bias = bias.data();
+          ASSERT_STATUS_OK(MatMulNBits(weights.plan, args, nullptr));
+          EXPECT_EQ(Differences(y.data(), n, expected.data() + (most - m) * n, n, m, n), 0u)
+              << "m " << m << " k " << k << " bits " << bits << " zeros " << static_cast<int>(kind);
+          EXPECT_TRUE(y.GuardsIntact());
+        }
+      }
     }
   }
 }
@@ -221,22 +268,24 @@ TYPED_TEST(MatMulNBitsTest, GatedHasTheBytesOfTheNodes) {
   using T = TypeParam;
   DeviceInfo device;
   ASSERT_STATUS_OK(CurrentDevice(&device));
-  constexpr DataType kType = sizeof(T) == 4                ? DataType::kFloat32
+  constexpr DataType kType = sizeof(T) == 4              ? DataType::kFloat32
                              : std::is_same_v<T, __half> ? DataType::kFloat16
                                                          : DataType::kBFloat16;
   struct Shape {
     std::int64_t n, k;
   };
   for (const int bits : {4, 8}) {
-    for (const ZeroPoints kind : {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kElement}) {
+    for (const ZeroPoints kind :
+         {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kElement}) {
       for (const auto& [n, k] : std::vector<Shape>{{72, 200}, {264, 1024}, {520, 4096}}) {
         const Weights<T> gate(k, n, bits, 32, kind), up(k, n, bits, 32, kind);
         const MatMulNBitsPlan both = GatedPlan(gate.plan);
         Buffer<std::uint8_t> packed(PackedMatMulNBitsBytes(both));
         const auto source = [&](const Weights<T>& w) {
-          const void* zeros = kind == ZeroPoints::kPacked    ? static_cast<void*>(w.packed_zeros.data())
-                              : kind == ZeroPoints::kElement ? static_cast<void*>(w.element_zeros.data())
-                                                             : nullptr;
+          const void* zeros =
+              kind == ZeroPoints::kPacked    ? static_cast<void*>(w.packed_zeros.data())
+              : kind == ZeroPoints::kElement ? static_cast<void*>(w.element_zeros.data())
+                                             : nullptr;
           return NBitsTensors{w.b.data(), w.scales.data(), zeros};
         };
         ASSERT_STATUS_OK(
@@ -252,9 +301,8 @@ TYPED_TEST(MatMulNBitsTest, GatedHasTheBytesOfTheNodes) {
           ASSERT_STATUS_OK(Unary(unary, nullptr));
           const std::int64_t shape[] = {m * n}, one[] = {1};
           for (const T* factor : {g.data(), u.data()}) {
-            ASSERT_STATUS_OK(Binary({BinaryOp::kMul, kType, shape, s.data(), one, factor, one,
-                                     s.data()},
-                                    nullptr));
+            ASSERT_STATUS_OK(Binary(
+                {BinaryOp::kMul, kType, shape, s.data(), one, factor, one, s.data()}, nullptr));
           }
           MatMulNBitsArgs args = gate.Args(m, a.data(), y.data());
           args.packed = packed.data();
@@ -283,7 +331,7 @@ TYPED_TEST(MatMulNBitsTest, GatedHasTheBytesOfTheNodes) {
 TYPED_TEST(MatMulNBitsTest, RowCountPositionAndNeighbours) {
   using T = TypeParam;
   const bool is_float = sizeof(T) == 4;
-  const std::int64_t n = 512, k = is_float ? 512 : 4096, max_rows = is_float ? 256 : 2048;
+  const std::int64_t n = 512, k = is_float ? 512 : 4096, max_rows = is_float ? 256 : 8192;
   for (const int bits : {4, 8}) {
     const Weights<T> weights(k, n, bits, 32, ZeroPoints::kPacked);
     Buffer<T> a(max_rows * k), whole(max_rows * n), y(max_rows * n), hostile(max_rows * k);
