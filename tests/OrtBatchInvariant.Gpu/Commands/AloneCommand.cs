@@ -63,7 +63,8 @@ internal static class AloneCommand
             : [.. nodes.Where(node => (node.Provider == "CPUExecutionProvider" || node.Op.StartsWith("Memcpy", StringComparison.Ordinal)) && !node.IsShapeArithmetic)];
         int ours = nodes.Count(node => node.Provider == BatchInvariantProvider.Name);
         string detail = wrong.Count == 0 ? counts : $"{counts}; left to the CPU: {string.Join(", ", wrong.Take(8).Select(node => $"{node.Name} ({node.Op})"))}";
-        report.Add(name, wrong.Count == 0 && coverage.VaryingNodes.Count == 0 && ours > 0, $"{detail}; {coverage.VaryingNodes.Count} nodes can vary");
+        string varying = string.Concat(coverage.VaryingNodes.Take(8).Select(node => $", {node.Name} ({node.Op}): {node.Reason}"));
+        report.Add(name, wrong.Count == 0 && coverage.VaryingNodes.Count == 0 && ours > 0, $"{detail}; {coverage.VaryingNodes.Count} nodes can vary{varying}");
         return coverage;
     }
 }

@@ -76,7 +76,7 @@ Status DispatchArithmeticType(const char* op, DataType type, Function&& function
 
 // An unsigned integer of the type's size, for ops that only move elements.
 template <typename Function>
-Status DispatchSize(std::int64_t size, Function&& function) {
+Status DispatchElementSize(std::int64_t size, Function&& function) {
   switch (size) {
     case 1:
       return function(TypeTag<std::uint8_t>{});
@@ -86,11 +86,16 @@ Status DispatchSize(std::int64_t size, Function&& function) {
       return function(TypeTag<std::uint32_t>{});
     case 8:
       return function(TypeTag<std::uint64_t>{});
-    case 16:
-      return function(TypeTag<uint4>{});
     default:
       return Status::Unsupported("unknown element size");
   }
+}
+
+// The same for words of several elements.
+template <typename Function>
+Status DispatchWordSize(std::int64_t size, Function&& function) {
+  if (size == 16) return function(TypeTag<uint4>{});
+  return DispatchElementSize(size, function);
 }
 
 }  // namespace batch_invariant::cuda

@@ -266,7 +266,7 @@ Status Where(const WhereArgs& args, Stream stream) {
   if (args.condition == nullptr || args.a == nullptr || args.b == nullptr || args.y == nullptr) {
     return Status::InvalidArgument("Where: an operand is missing");
   }
-  return DispatchSize(SizeOf(args.type), [&](auto tag) {
+  return DispatchElementSize(SizeOf(args.type), [&](auto tag) {
     using Word = typename decltype(tag)::type;
     WhereKernel<Word><<<GridOf(views.count), kThreads, 0, stream>>>(
         static_cast<const bool*>(args.condition), static_cast<const Word*>(args.a),

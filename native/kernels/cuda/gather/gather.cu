@@ -99,7 +99,7 @@ Status Gather(const GatherArgs& args, Stream stream) {
   const bool wide = bytes % 16 == 0 && reinterpret_cast<std::uintptr_t>(args.data) % 16 == 0 &&
                     reinterpret_cast<std::uintptr_t>(args.y) % 16 == 0;
   const std::int64_t word = wide ? 16 : size;
-  return DispatchSize(word, [&](auto tag) {
+  return DispatchWordSize(word, [&](auto tag) {
     using Word = typename decltype(tag)::type;
     const std::int64_t words = bytes / word;
     GatherKernel<Word>

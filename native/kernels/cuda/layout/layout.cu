@@ -76,7 +76,7 @@ Status CopyStrided(const CopyArgs& args, Stream stream) {
     return Status::InvalidArgument("copy: an operand is missing");
   }
   const std::int64_t size = SizeOf(args.type);
-  return DispatchSize(Widen(args, size, &views) ? 16 : size, [&](auto tag) {
+  return DispatchWordSize(Widen(args, size, &views) ? 16 : size, [&](auto tag) {
     using Word = typename decltype(tag)::type;
     CopyKernel<Word><<<GridOf(views.count), kThreads, 0, stream>>>(
         static_cast<const Word*>(args.from), static_cast<Word*>(args.to), views);

@@ -1,6 +1,8 @@
 // Elementwise ops: an element's bytes do not depend on where it stands, and are close to float64.
 #include <cmath>
 #include <functional>
+#include <initializer_list>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -151,7 +153,15 @@ TYPED_TEST(Elementwise, BinaryBroadcasts) {
 TYPED_TEST(Elementwise, GatedActivationEqualsSeparateOps) {
   using T = TypeParam;
   constexpr std::int64_t kRows = 9;
-  for (const std::int64_t width : {8, 100, 4096}) {
+  struct Case {
+    UnaryOp activation;
+    std::int64_t width;
+  };
+  const Case cases[] = {{UnaryOp::kSilu, 8},     {UnaryOp::kSilu, 100},
+                        {UnaryOp::kSilu, 4096},  {UnaryOp::kGelu, 100},
+                        {UnaryOp::kGelu, 256},   {UnaryOp::kGeluTanh, 256},
+                        {UnaryOp::kSigmoid, 64}, {UnaryOp::kQuickGelu, 256}};
+  for (const auto& [activation, width] : cases) {
     Buffer<T> both(kRows * 2 * width), sigmoid(kRows * width), fused(kRows * width),
         gate(kRows * width), up(kRows * width);
     Randomize(both.data(), both.size(), width);
@@ -163,6 +173,7 @@ TYPED_TEST(Elementwise, GatedActivationEqualsSeparateOps) {
     args.type = std::is_same_v<T, float>    ? ElementType::kFloat32
                 : std::is_same_v<T, __half> ? ElementType::kFloat16
                                             : ElementType::kBFloat16;
+    args.activation = activation;
     args.round_between = true;
     args.rows = kRows;
     args.width = width;
@@ -172,17 +183,27 @@ TYPED_TEST(Elementwise, GatedActivationEqualsSeparateOps) {
     args.y = fused.data();
     args.y_stride = width;
     ASSERT_STATUS_OK(Gated(args, nullptr));
-    UnaryArgs unary{UnaryOp::kSigmoid, TypeOf<T>(), kRows,         width, 1.702f,
-                    gate.data(),       nullptr,     sigmoid.data()};
+    const bool silu = activation == UnaryOp::kSilu;
+    UnaryArgs unary{silu ? UnaryOp::kSigmoid : activation,
+                    TypeOf<T>(),
+                    kRows,
+                    width,
+                    1.702f,
+                    gate.data(),
+                    nullptr,
+                    sigmoid.data()};
     ASSERT_STATUS_OK(Unary(unary, nullptr));
     const std::int64_t shape[] = {kRows * width}, one[] = {1};
-    ASSERT_STATUS_OK(Binary(
-        {BinaryOp::kMul, TypeOf<T>(), shape, gate.data(), one, sigmoid.data(), one, sigmoid.data()},
-        nullptr));
+    if (silu) {
+      ASSERT_STATUS_OK(Binary({BinaryOp::kMul, TypeOf<T>(), shape, gate.data(), one, sigmoid.data(),
+                               one, sigmoid.data()},
+                              nullptr));
+    }
     ASSERT_STATUS_OK(Binary(
         {BinaryOp::kMul, TypeOf<T>(), shape, sigmoid.data(), one, up.data(), one, sigmoid.data()},
         nullptr));
-    EXPECT_EQ(Differences(fused.data(), width, sigmoid.data(), width, kRows, width), 0u);
+    EXPECT_EQ(Differences(fused.data(), width, sigmoid.data(), width, kRows, width), 0u)
+        << "activation " << static_cast<int>(activation) << " width " << width;
   }
 }
 
@@ -243,21 +264,90 @@ TEST(ElementwiseCast, ConvertsEveryPair) {
   }
 }
 
-TEST(ElementwiseWhere, Chooses) {
-  Buffer<bool> condition(6);
-  const std::uint8_t flags[] = {1, 0, 1, 1, 0, 0};
-  cudaMemcpy(condition.data(), flags, 6, cudaMemcpyHostToDevice);
-  Buffer<std::int64_t> a(6), b(1), y(6);
-  a.Set({1, 2, 3, 4, 5, 6});
-  b.Set({-9});
-  const std::int64_t shape[] = {2, 3}, full[] = {3, 1}, none[] = {0, 0};
-  ASSERT_STATUS_OK(Where(
-      {DataType::kInt64, shape, condition.data(), full, a.data(), full, b.data(), none, y.data()},
-      nullptr));
-  EXPECT_EQ(y.Host(), (std::vector<std::int64_t>{1, -9, 3, 4, -9, -9}));
+// Copies of a host vector; std::vector<bool> has no bytes.
+template <typename T>
+std::vector<T> Read(const Buffer<T>& buffer) {
+  std::vector<T> host(buffer.size());
+  for (std::size_t i = 0; i < host.size(); ++i) {
+    T value;
+    cudaMemcpy(&value, buffer.data() + i, sizeof(T), cudaMemcpyDeviceToHost);
+    host[i] = value;
+  }
+  return host;
+}
+template <typename T>
+void Write(Buffer<T>& buffer, std::initializer_list<int> values) {
+  std::size_t i = 0;
+  for (const int value : values) {
+    const T element = static_cast<T>(value);
+    cudaMemcpy(buffer.data() + i++, &element, sizeof(T), cudaMemcpyHostToDevice);
+  }
 }
 
-TEST(ElementwiseIntegers, AreExact) {
+template <typename T>
+class ElementwiseTypes : public ::testing::Test {};
+using AnyTypes = ::testing::Types<bool, std::uint8_t, std::int32_t, std::int64_t, __half>;
+TYPED_TEST_SUITE(ElementwiseTypes, AnyTypes);
+
+TYPED_TEST(ElementwiseTypes, WhereChooses) {
+  using T = TypeParam;
+  Buffer<bool> condition(6);
+  Write(condition, {1, 0, 1, 1, 0, 0});
+  Buffer<T> a(6), b(1), y(6);
+  Write(a, {1, 2, 3, 4, 5, 6});
+  Write(b, {0});
+  const std::int64_t shape[] = {2, 3}, full[] = {3, 1}, none[] = {0, 0};
+  ASSERT_STATUS_OK(Where(
+      {TypeOf<T>(), shape, condition.data(), full, a.data(), full, b.data(), none, y.data()},
+      nullptr));
+  const std::vector<T> got = Read(y);
+  const int expected[] = {1, 0, 3, 4, 0, 0};
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(float(got[i]), float(T(expected[i]))) << i;
+  Compared() += 6;
+}
+
+template <typename T>
+class ElementwiseIntegers : public ::testing::Test {};
+using IntegerTypes = ::testing::Types<bool, std::int32_t, std::int64_t>;
+TYPED_TEST_SUITE(ElementwiseIntegers, IntegerTypes);
+
+// Flat, with b broadcast along the first axis, and one operand.
+TYPED_TEST(ElementwiseIntegers, EachOpOnce) {
+  using T = TypeParam;
+  constexpr bool kIsBool = std::is_same_v<T, bool>;
+  Buffer<T> a(6), b(6), y(6);
+  Buffer<bool> flags(6);
+  Write(a, {1, 0, 1, 1, 0, 7});
+  Write(b, {0, 0, 1, 5, 1, 1});
+  const std::vector<T> x = Read(a), z = Read(b);
+  const std::int64_t shape[] = {2, 3}, full[] = {3, 1}, rows[] = {0, 1};
+  for (const std::int64_t* strides : {full, rows}) {
+    const auto other = [&](int i) { return z[strides == full ? i : i % 3]; };
+    const std::span<const std::int64_t> b_strides(strides, 2);
+    ASSERT_STATUS_OK(Binary({kIsBool ? BinaryOp::kXor : BinaryOp::kSub, TypeOf<T>(), shape,
+                             a.data(), full, b.data(), b_strides, y.data()},
+                            nullptr));
+    std::vector<T> got = Read(y);
+    for (int i = 0; i < 6; ++i) {
+      EXPECT_EQ(got[i], kIsBool ? T(x[i] != other(i)) : T(x[i] - other(i))) << i;
+    }
+    if constexpr (!kIsBool) {
+      ASSERT_STATUS_OK(Binary({BinaryOp::kLess, TypeOf<T>(), shape, a.data(), full, b.data(),
+                               b_strides, flags.data()},
+                              nullptr));
+      const std::vector<bool> truth = Read(flags);
+      for (int i = 0; i < 6; ++i) EXPECT_EQ(truth[i], x[i] < other(i)) << i;
+    }
+    Compared() += 6;
+  }
+  ASSERT_STATUS_OK(Unary({kIsBool ? UnaryOp::kNot : UnaryOp::kNeg, TypeOf<T>(), 2, 3, 0.0f,
+                          a.data(), nullptr, y.data()},
+                         nullptr));
+  const std::vector<T> got = Read(y);
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(got[i], kIsBool ? T(!x[i]) : T(-x[i])) << i;
+}
+
+TEST(ElementwiseInt64, DividesTowardsZero) {
   Buffer<std::int64_t> a(4), b(4), y(4);
   a.Set({7, -7, 9, 5});
   b.Set({2, 2, -4, 0});

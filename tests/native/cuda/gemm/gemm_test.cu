@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "batch_invariant/cuda/elementwise.h"
 #include "batch_invariant/cuda/gemm.h"
 #include "cuda/common/device_test.h"
 #include "cuda/gemm/reference.cuh"
@@ -93,21 +94,24 @@ TYPED_TEST(GemmTest, EveryKernelGivesTheReferenceBytes) {
   EXPECT_GT(kernels_run, 0);
 }
 
-// Small enough for compute-sanitizer: b by rows, by columns and packed.
+// Small enough for compute-sanitizer: b by rows, by columns and packed, and gated.
 TYPED_TEST(GemmTest, EachKernelOnce) {
   using T = TypeParam;
   const DeviceInfo device = Device();
-  const std::int64_t m = 37, n = 72, k = 328;
+  const std::int64_t m = 17, n = 72, k = 328;
   Buffer<T> a(m * k), by_rows(n * k), by_columns(n * k), expected(m * n), y(m * n);
-  Buffer<unsigned char> packed(PackedGemmWeightBytes(TypeOf<T>(), k, n));
+  Buffer<unsigned char> packed(PackedGemmWeightBytes(TypeOf<T>(), k, n)),
+      alternating(PackedGemmWeightBytes(TypeOf<T>(), k, 2 * n));
   Randomize(a.data(), a.size(), k);
   Randomize(by_columns.data(), by_columns.size(), n);
   const std::vector<T> stored = by_columns.Host();
   std::vector<T> transposed(n * k);
   for (std::int64_t i = 0; i < n * k; ++i) transposed[i] = stored[i % k * n + i / k];
   by_rows.Set(transposed);
+  const MatrixView view{by_columns.data(), n, 1};
+  ASSERT_STATUS_OK(PackGemmWeights(TypeOf<T>(), k, n, view, packed.data(), nullptr));
   ASSERT_STATUS_OK(
-      PackGemmWeights(TypeOf<T>(), k, n, {by_columns.data(), n, 1}, packed.data(), nullptr));
+      PackGatedGemmWeights(TypeOf<T>(), k, n, view, view, alternating.data(), nullptr));
   TestFixture::Reference(a.data(), by_rows.data(), m, n, k, k, expected.data());
   GemmArgs rows = TestFixture::Args(a.data(), by_rows.data(), m, n, k, k, y.data());
   GemmArgs columns = rows, ready = rows;
@@ -115,12 +119,24 @@ TYPED_TEST(GemmTest, EachKernelOnce) {
   ready.b = {};
   ready.packed_b = packed.data();
   ready.packed_b_is_ready = true;
+  GemmArgs gated = ready;
+  gated.n = 2 * n;
+  gated.packed_b = alternating.data();
+  gated.silu_gated = true;
+  Buffer<T> expected_gated(m * n);
+  GatedArgs gate{UnaryOp::kSilu, TypeOf<T>(), true};
+  gate.rows = m;
+  gate.width = gate.gate_stride = gate.up_stride = gate.y_stride = n;
+  gate.gate = gate.up = expected.data();
+  gate.y = expected_gated.data();
+  ASSERT_STATUS_OK(Gated(gate, nullptr));
   for (const GemmKernel& kernel : GemmKernels()) {
-    for (const GemmArgs& args : {rows, columns, ready}) {
+    for (const GemmArgs& args : {rows, columns, ready, gated}) {
       if (!Serves(kernel, args, device)) continue;
       y.Poison();
       ASSERT_STATUS_OK(kernel.launch(args, device, nullptr));
-      EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u) << kernel.name;
+      const T* right = args.silu_gated ? expected_gated.data() : expected.data();
+      EXPECT_EQ(Differences(y.data(), n, right, n, m, n), 0u) << kernel.name;
     }
   }
 }

@@ -54,15 +54,71 @@ TEST(Layout, CopiesStrided) {
             StatusCode::kInvalidArgument);
 }
 
-TEST(Layout, Ranges) {
-  Buffer<std::int64_t> y(5);
-  RangeArgs args;
-  args.count = 5;
-  args.integer_start = 3;
-  args.integer_delta = -2;
-  args.y = y.data();
-  ASSERT_STATUS_OK(Range(args, nullptr));
-  EXPECT_EQ(y.Host(), (std::vector<std::int64_t>{3, 1, -1, -3, -5}));
+template <typename T>
+DataType TypeOf() {
+  if constexpr (std::is_same_v<T, float>) return DataType::kFloat32;
+  if constexpr (std::is_same_v<T, __half>) return DataType::kFloat16;
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) return DataType::kBFloat16;
+  if constexpr (std::is_same_v<T, std::int32_t>) return DataType::kInt32;
+  if constexpr (std::is_same_v<T, std::int64_t>) return DataType::kInt64;
+  return DataType::kUInt8;
+}
+
+template <typename T>
+class LayoutTypes : public ::testing::Test {};
+using AnyTypes = ::testing::Types<std::uint8_t, __half, __nv_bfloat16, float, std::int32_t, std::int64_t>;
+TYPED_TEST_SUITE(LayoutTypes, AnyTypes);
+
+TYPED_TEST(LayoutTypes, Transposes) {
+  using T = TypeParam;
+  Buffer<T> from(15), to(15);
+  std::vector<T> host;
+  for (int i = 0; i < 15; ++i) host.push_back(T(static_cast<float>(i * 7)));
+  from.Set(host);
+  const std::int64_t shape[] = {5, 3}, columns[] = {1, 5}, rows[] = {3, 1};
+  ASSERT_STATUS_OK(
+      CopyStrided({TypeOf<T>(), shape, from.data(), columns, to.data(), rows}, nullptr));
+  const std::vector<T> got = to.Host();
+  for (int i = 0; i < 15; ++i) {
+    EXPECT_EQ(static_cast<float>(got[i]), static_cast<float>(host[i % 3 * 5 + i / 3])) << i;
+  }
+  Compared() += 15;
+}
+
+TYPED_TEST(LayoutTypes, Ranges) {
+  using T = TypeParam;
+  if constexpr (sizeof(T) > 1) {
+    Buffer<T> y(5);
+    RangeArgs args;
+    args.type = TypeOf<T>();
+    args.count = 5;
+    args.integer_start = 3;
+    args.integer_delta = -2;
+    args.start = 3;
+    args.delta = -2;
+    args.y = y.data();
+    ASSERT_STATUS_OK(Range(args, nullptr));
+    const std::vector<T> got = y.Host();
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(static_cast<float>(got[i]), 3.0f - 2.0f * i) << i;
+    Compared() += 5;
+  }
+}
+
+TYPED_TEST(LayoutTypes, GathersElements) {
+  using T = TypeParam;
+  Buffer<T> data(10), y(4);
+  std::vector<T> host;
+  for (int i = 0; i < 10; ++i) host.push_back(T(static_cast<float>(i * 9)));
+  data.Set(host);
+  Buffer<std::int64_t> indices(4);
+  indices.Set({3, -1, 9, 0});
+  ASSERT_STATUS_OK(Gather({TypeOf<T>(), DataType::kInt64, 1, 10, 1, 4, data.data(), indices.data(),
+                           y.data()},
+                          nullptr));
+  const std::vector<T> got = y.Host();
+  const float expected[] = {27, 81, 81, 0};
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(static_cast<float>(got[i]), expected[i]) << i;
+  Compared() += 4;
 }
 
 TEST(Gather, TakesRows) {
@@ -89,7 +145,20 @@ TEST(Gather, TakesRows) {
   }
 }
 
-TEST(Gather, Dequantises) {
+template <typename T>
+ElementType FloatType() {
+  return std::is_same_v<T, float>    ? ElementType::kFloat32
+         : std::is_same_v<T, __half> ? ElementType::kFloat16
+                                     : ElementType::kBFloat16;
+}
+
+template <typename T>
+class LayoutFloats : public ::testing::Test {};
+using FloatTypes = ::testing::Types<float, __half, __nv_bfloat16>;
+TYPED_TEST_SUITE(LayoutFloats, FloatTypes);
+
+TYPED_TEST(LayoutFloats, Dequantises) {
+  using T = TypeParam;
   constexpr int kRows = 6, kWidth = 96, kBlock = 32, kBlocks = 3;
   for (const int bits : {4, 8}) {
     for (const bool is_signed : {false, true}) {
@@ -103,11 +172,12 @@ TEST(Gather, Dequantises) {
         Buffer<std::uint8_t> device_data(data.size()), device_zeros(zeros.size());
         device_data.Set(data);
         device_zeros.Set(zeros);
-        Buffer<float> scales(kRows * kBlocks), y(2 * kWidth);
+        Buffer<T> scales(kRows * kBlocks), y(2 * kWidth);
         Randomize(scales.data(), scales.size(), 3);
         Buffer<std::int64_t> indices(2);
         indices.Set({4, 1});
         GatherBlockQuantizedArgs args;
+        args.type = FloatType<T>();
         args.bits = bits;
         args.is_signed = is_signed;
         args.rows = kRows;
@@ -132,9 +202,9 @@ TEST(Gather, Dequantises) {
             const int zero = with_zeros  ? read(&zeros[row * zero_bytes], i / kBlock)
                              : is_signed ? 0
                                          : 1 << (bits - 1);
-            ASSERT_EQ(result[c * kWidth + i],
-                      static_cast<float>(read(&data[row * row_bytes], i) - zero) *
-                          host_scales[row * kBlocks + i / kBlock]);
+            const float scale = static_cast<float>(host_scales[row * kBlocks + i / kBlock]);
+            const float exact = static_cast<float>(read(&data[row * row_bytes], i) - zero) * scale;
+            ASSERT_EQ(static_cast<float>(result[c * kWidth + i]), static_cast<float>(T(exact)));
           }
         }
         Compared() += 2 * kWidth;
@@ -143,10 +213,11 @@ TEST(Gather, Dequantises) {
   }
 }
 
-TEST(Rotary, RotatesPairs) {
+TYPED_TEST(LayoutFloats, RotatesPairs) {
+  using T = TypeParam;
   constexpr std::int64_t kBatch = 2, kHeads = 3, kTokens = 5, kSize = 24, kDim = 16, kRows = 40;
   for (const bool interleaved : {false, true}) {
-    Buffer<float> x(kBatch * kTokens * kHeads * kSize), y(x.size()), cosines(kRows * kDim / 2),
+    Buffer<T> x(kBatch * kTokens * kHeads * kSize), y(x.size()), cosines(kRows * kDim / 2),
         sines(cosines.size());
     Randomize(x.data(), x.size(), kSize);
     Randomize(cosines.data(), cosines.size(), 8);
@@ -154,6 +225,7 @@ TEST(Rotary, RotatesPairs) {
     Buffer<std::int64_t> ids(kBatch * kTokens);
     ids.Set({3, 4, 5, 6, 7, 30, 31, 32, 33, 39});
     RotaryArgs args;
+    args.type = FloatType<T>();
     args.batch = kBatch;
     args.heads = kHeads;
     args.tokens = kTokens;
@@ -174,15 +246,16 @@ TEST(Rotary, RotatesPairs) {
     const auto hid = ids.Host();
     for (std::int64_t t = 0; t < kBatch * kTokens; ++t) {
       for (std::int64_t h = 0; h < kHeads; ++h) {
-        const float* in = &hx[(t * kHeads + h) * kSize];
-        const float* out = &hy[(t * kHeads + h) * kSize];
+        const auto in = [&](int i) { return static_cast<float>(hx[(t * kHeads + h) * kSize + i]); };
+        const auto out = [&](int i) { return static_cast<float>(hy[(t * kHeads + h) * kSize + i]); };
         for (int i = 0; i < kDim / 2; ++i) {
           const int u = interleaved ? 2 * i : i, v = interleaved ? 2 * i + 1 : i + kDim / 2;
-          const float c = hc[hid[t] * kDim / 2 + i], s = hs[hid[t] * kDim / 2 + i];
-          ASSERT_EQ(out[u], std::fmaf(in[u], c, -(in[v] * s)));
-          ASSERT_EQ(out[v], std::fmaf(in[v], c, in[u] * s));
+          const float c = static_cast<float>(hc[hid[t] * kDim / 2 + i]);
+          const float s = static_cast<float>(hs[hid[t] * kDim / 2 + i]);
+          ASSERT_EQ(out(u), static_cast<float>(T(std::fmaf(in(u), c, -(in(v) * s)))));
+          ASSERT_EQ(out(v), static_cast<float>(T(std::fmaf(in(v), c, in(u) * s))));
         }
-        for (int i = kDim; i < kSize; ++i) ASSERT_EQ(out[i], in[i]);
+        for (int i = kDim; i < kSize; ++i) ASSERT_EQ(out(i), in(i));
       }
     }
     Compared() += x.size();

@@ -202,32 +202,68 @@ TYPED_TEST(MatMulNBitsTest, EveryKernelGivesTheReferenceBytes) {
   EXPECT_GT(kernels_run, 0);
 }
 
-// Small enough for compute-sanitizer: with one run of K and with eight, with and without stored
-// zero points, read before and after the kernels ahead.
+// Small enough for compute-sanitizer: with one run of K and with eight, with and without stored zero
+// points, read before and after the kernels ahead, gated, and with g_idx.
 TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
   using T = TypeParam;
   DeviceInfo device;
   ASSERT_STATUS_OK(CurrentDevice(&device));
-  const std::int64_t m = 37, n = 72;
-  for (const int bits : {2, 4, 8}) {
-    for (const ZeroPoints kind :
-         {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kElement}) {
-      for (const std::int64_t k : {264, 2048}) {
-        const Weights<T> weights(k, n, bits, 32, kind);
-        Buffer<T> a(m * k), expected(m * n), y(m * n);
-        test::Randomize(a.data(), a.size(), k);
-        Buffer<float> sums(m * n);
-        ReferenceRuns<T>(weights.plan, weights.plan.runs(), a.data(), weights.w.data(), m, &sums);
-        Finish<T>(sums.data(), nullptr, 0, 1, 1.0f, 1.0f, m, n, expected.data(), n);
-        ASSERT_CUDA(cudaDeviceSynchronize());
-        MatMulNBitsArgs args = weights.Args(m, a.data(), y.data());
-        args.packed_is_ready = kind == ZeroPoints::kPacked;
-        for (const NBitsKernel& kernel : NBitsKernels()) {
-          if (!Serves(kernel, weights.plan, args, device)) continue;
-          y.Poison();
-          ASSERT_STATUS_OK(kernel.launch(weights.plan, args, device, nullptr));
-          EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u) << kernel.name;
-        }
+  const std::int64_t m = 17, n = 72;
+  struct Case {
+    int bits;
+    ZeroPoints kind;
+    std::int64_t k;
+    bool has_group_index;
+  };
+  std::vector<Case> cases = {{4, ZeroPoints::kPacked, 264, true}};
+  for (const std::int64_t k : {264, 2048}) {
+    cases.push_back({2, ZeroPoints::kElement, k, false});
+    for (const int bits : {4, 8}) {
+      cases.push_back({bits, ZeroPoints::kDefault, k, false});
+      cases.push_back({bits, ZeroPoints::kPacked, k, false});
+    }
+  }
+  for (const Case& c : cases) {
+    const Weights<T> weights(c.k, n, c.bits, 32, c.kind, c.has_group_index);
+    Buffer<T> a(m * c.k), expected(m * n), y(m * n), expected_gated(m * n);
+    test::Randomize(a.data(), a.size(), c.k);
+    Buffer<float> sums(m * n);
+    ReferenceRuns<T>(weights.plan, weights.plan.runs(), a.data(), weights.w.data(), m, &sums);
+    Finish<T>(sums.data(), nullptr, 0, 1, 1.0f, 1.0f, m, n, expected.data(), n);
+    MatMulNBitsArgs args = weights.Args(m, a.data(), y.data());
+    ASSERT_STATUS_OK(MatMulNBits(weights.plan, args, nullptr));
+    EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u);
+    if (c.has_group_index) continue;
+
+    const MatMulNBitsPlan both = GatedPlan(weights.plan);
+    Buffer<std::uint8_t> alternating(PackedMatMulNBitsBytes(both));
+    const NBitsTensors tensors{
+        weights.b.data(), weights.scales.data(),
+        c.kind == ZeroPoints::kPacked    ? static_cast<const void*>(weights.packed_zeros.data())
+        : c.kind == ZeroPoints::kElement ? static_cast<const void*>(weights.element_zeros.data())
+                                         : nullptr};
+    ASSERT_STATUS_OK(
+        PackGatedMatMulNBits(weights.plan, tensors, tensors, alternating.data(), nullptr));
+    GatedArgs gate{UnaryOp::kSilu, TypeOf<T>(), true};
+    gate.rows = m;
+    gate.width = gate.gate_stride = gate.up_stride = gate.y_stride = n;
+    gate.gate = gate.up = expected.data();
+    gate.y = expected_gated.data();
+    ASSERT_STATUS_OK(Gated(gate, nullptr));
+    ASSERT_CUDA(cudaDeviceSynchronize());
+    args.packed_is_ready = c.kind == ZeroPoints::kPacked;
+    MatMulNBitsArgs gated = args;
+    gated.packed = alternating.data();
+    gated.silu_gated = true;
+    for (const NBitsKernel& kernel : NBitsKernels()) {
+      for (const bool is_gated : {false, true}) {
+        const MatMulNBitsPlan& plan = is_gated ? both : weights.plan;
+        const MatMulNBitsArgs& call = is_gated ? gated : args;
+        if (!Serves(kernel, plan, call, device)) continue;
+        y.Poison();
+        ASSERT_STATUS_OK(kernel.launch(plan, call, device, nullptr));
+        const T* right = is_gated ? expected_gated.data() : expected.data();
+        EXPECT_EQ(Differences(y.data(), n, right, n, m, n), 0u) << kernel.name << ' ' << is_gated;
       }
     }
   }

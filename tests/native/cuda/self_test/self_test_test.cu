@@ -101,7 +101,7 @@ TEST(SelfTest, RefusesAMergeThatDiffersFromPrefill) {
   paths.group_query_attention = [](const GroupQueryAttentionArgs& args, void* workspace,
                                    std::size_t bytes, Stream stream) {
     GroupQueryAttentionArgs planted = args;
-    planted.scale = std::nextafter(1.0f / std::sqrt(static_cast<float>(args.head_size)), 1.0f);
+    planted.scale = 1.01f / std::sqrt(static_cast<float>(args.head_size));
     return GroupQueryAttention(planted, workspace, bytes, stream);
   };
   ExpectRefused(paths, "GroupQueryAttention with heads of 64 in fp16", "1 new token");

@@ -157,16 +157,23 @@ TYPED_TEST(Rows, ReductionsAreAloneAndCloseToDouble) {
   }
 }
 
-TEST(ReduceIntegers, AreExact) {
-  Buffer<std::int64_t> x(3 * 500), y(3);
-  std::vector<std::int64_t> host;
+template <typename T>
+class ReduceIntegers : public ::testing::Test {};
+using IntegerTypes = ::testing::Types<std::int32_t, std::int64_t>;
+TYPED_TEST_SUITE(ReduceIntegers, IntegerTypes);
+
+TYPED_TEST(ReduceIntegers, AreExact) {
+  using T = TypeParam;
+  constexpr DataType kType = sizeof(T) == 4 ? DataType::kInt32 : DataType::kInt64;
+  Buffer<T> x(3 * 500), y(3);
+  std::vector<T> host;
   for (int i = 0; i < 1500; ++i) host.push_back((i * 7919) % 1001 - 500);
   x.Set(host);
   for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMean, ReduceOp::kMax, ReduceOp::kMin}) {
-    ASSERT_STATUS_OK(Reduce({op, DataType::kInt64, 3, 500, 1, x.data(), y.data()}, nullptr));
+    ASSERT_STATUS_OK(Reduce({op, kType, 3, 500, 1, x.data(), y.data()}, nullptr));
     const auto result = y.Host();
     for (int row = 0; row < 3; ++row) {
-      std::int64_t sum = 0, high = -1000, low = 1000;
+      T sum = 0, high = -1000, low = 1000;
       for (int i = 0; i < 500; ++i) {
         sum += host[row * 500 + i];
         high = std::max(high, host[row * 500 + i]);
@@ -178,7 +185,7 @@ TEST(ReduceIntegers, AreExact) {
                                                      : low);
     }
   }
-  EXPECT_EQ(Reduce({ReduceOp::kL2, DataType::kInt64, 3, 500, 1, x.data(), y.data()}, nullptr).code,
+  EXPECT_EQ(Reduce({ReduceOp::kL2, kType, 3, 500, 1, x.data(), y.data()}, nullptr).code,
             StatusCode::kUnsupported);
 }
 
