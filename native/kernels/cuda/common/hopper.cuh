@@ -57,6 +57,21 @@ __device__ __forceinline__ void BarrierWait(std::uint32_t barrier, std::uint32_t
       : "memory");
 }
 
+// Whether that phase has completed.
+__device__ __forceinline__ bool BarrierPassed(std::uint32_t barrier, std::uint32_t parity) {
+  std::uint32_t done;
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.b32 %0, 1, 0, p;\n"
+      "}\n"
+      : "=r"(done)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+
 // Block barrier in two halves: threads that arrive go on, threads that sync wait until all kThreads
 // have done one of the two. Its number is apart from that of __syncthreads.
 template <int kThreads>

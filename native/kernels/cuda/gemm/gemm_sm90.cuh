@@ -15,6 +15,7 @@
 
 #include "kernels/cuda/common/hopper.cuh"
 #include "kernels/cuda/common/overlap.cuh"
+#include "kernels/cuda/common/pace.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/packed_layout.h"
@@ -39,7 +40,7 @@ struct Sm90Shape {
   static constexpr int kStageBytes = kAtoms * (kAtomBytesA + kAtomBytesB);
   // Base alignment of the 128-byte swizzle, and the two barriers of each stage.
   static constexpr int kSharedBytes = 1024 + kStages * kStageBytes + kStages * 16;
-  static_assert(kSharedBytes <= 227 * 1024);
+  static_assert(kSharedBytes + 16 <= 227 * 1024);
   static_assert(kRowsA % (8 * kClusterN) == 0 && kN % (8 * kClusterM) == 0);
   static_assert(kRowsA == kM || (kStageBytes >= kM * 128 && kStages > 1));
 };
@@ -85,6 +86,7 @@ struct Sm90Params {
   int b_batched;
   int b_packed;  // 0 or 1: layout of packed_layout.h
   int b_ready;   // 0 or 1: b may be read before the kernels ahead have finished
+  int pace;      // cycles a stage of those early weights
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -123,10 +125,13 @@ struct Sm90Ring {
   }
 };
 
+// Two threads: one copies weights, and later rows of a too; the other (`first_rows`) waits for a
+// and copies those rows whose weights are in the ring by then, or on their way.
 template <typename Shape>
 __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const CUtensorMap* map_a,
                                             const CUtensorMap* map_b, const Sm90Params& params,
-                                            int rank, int cluster, int clusters) {
+                                            int rank, int cluster, int clusters, bool first_rows,
+                                            std::uint32_t came) {
   constexpr int kClusterM = Shape::kClusterM, kClusterN = Shape::kClusterN;
   constexpr int kSliceA = Shape::kRowsA / kClusterN, kSliceB = Shape::kN / kClusterM;
   const int rank_m = rank % kClusterM, rank_n = rank / kClusterM;
@@ -176,15 +181,21 @@ __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const C
     }
   };
 
-  // Weights that are ready fill the ring while the kernels ahead still run.
   enter(cluster);
   const int early = params.b_ready ? min(params.steps, Shape::kStages) : 0;
+  if (first_rows) {
+    WaitForDependencies();
+    BarrierArrive(came);
+    for (int step = 0; step < early; ++step) copy_a(step, step);
+    return;
+  }
+  const Pace pace(params.pace, came);
   for (int step = 0; step < early; ++step) {
+    pace.Wait(step);
     BarrierExpectBytes(ring.Full(step), Shape::kStageBytes);
     copy_b(step, step);
   }
   WaitForDependencies();
-  for (int step = 0; step < early; ++step) copy_a(step, step);
 
   RingPosition<Shape::kStages> at;
   for (int step = 0; step < early; ++step) at.Advance();
@@ -348,9 +359,12 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   ring.barriers = ring.stages + Shape::kStages * Shape::kStageBytes;
   const int rank = kClusterBlocks == 1 ? 0 : ClusterBlockRank();
   const int cluster = blockIdx.x / kClusterBlocks, clusters = gridDim.x / kClusterBlocks;
+  __shared__ std::uint64_t came_barrier;  // a is there
+  const std::uint32_t came = SharedAddress(&came_barrier);
 
   if (threadIdx.x < 32) {
     if (ElectLane()) {
+      BarrierInit(came, 1);
       PrefetchTensorMap(&map_a);
       PrefetchTensorMap(&map_b);
       for (int stage = 0; stage < Shape::kStages; ++stage) {
@@ -365,11 +379,16 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   if constexpr (kClusterBlocks > 1) ClusterSync();
 
   if (threadIdx.x < 32 * Shape::kProducerWarps) {
-    // The producer does not wait for the consumers: they only have to see the barriers.
-    BlockArrive<Shape::kThreads>();
+    const int warp = threadIdx.x / 32;
+    // The producer does not wait for the others: they only have to see the barriers.
+    if (warp == 1) {
+      BlockSync<Shape::kThreads>();
+    } else {
+      BlockArrive<Shape::kThreads>();
+    }
     if constexpr (Shape::kMoveRegisters) RegistersLower<40>();
-    if (threadIdx.x < 32 && ElectLane()) {
-      Sm90Produce<Shape>(ring, &map_a, &map_b, params, rank, cluster, clusters);
+    if (warp < 2 && ElectLane()) {
+      Sm90Produce<Shape>(ring, &map_a, &map_b, params, rank, cluster, clusters, warp == 1, came);
     }
     __syncwarp();
   } else {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/common/pace.h"
 #include "kernels/cuda/common/tensor_map.h"
 #include "kernels/cuda/gemm/gemm_kernels.h"
 #include "kernels/cuda/gemm/gemm_sm90.cuh"
@@ -59,6 +60,7 @@ Status LaunchGemmSm90(const GemmArgs& g, const DeviceInfo& device, Stream stream
   params.b_batched = g.b_batch_stride != 0;
   params.b_packed = g.packed_b != nullptr;
   params.b_ready = g.packed_b != nullptr && g.packed_b_is_ready;
+  params.pace = PaceCycles(Shape::kAtoms * Shape::kAtomBytesB);
 
   cudaLaunchAttribute attributes[2] = {OverlapAttribute()};
   attributes[1].id = cudaLaunchAttributeClusterDimension;

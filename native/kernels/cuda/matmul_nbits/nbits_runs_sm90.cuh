@@ -23,7 +23,7 @@ template <int kTokens_>
 struct NBitsRunShape {
   static constexpr int kTokens = kTokens_, kRuns = 8, kTiles = 2;
   static constexpr int kWarps = kRuns * kTiles;
-  static constexpr int kThreads = 32 * (kWarps + 1);
+  static constexpr int kThreads = 32 * (kWarps + 2);
   static constexpr int kRunTokenBytes = 2 * kTokens * 128;  // two atoms of 64 along K
   static constexpr int kTokenBytes = kRuns * kRunTokenBytes;
   // The sums of all warps, on their way to those of the first run.
@@ -34,7 +34,8 @@ struct NBitsRunShape {
 
 template <typename Shape>
 __device__ __forceinline__ void NBitsRunsProduce(const NBitsRing& ring, const CUtensorMap* map_a,
-                                                 const NBitsParams& p) {
+                                                 const NBitsParams& p, bool first_rows,
+                                                 std::uint32_t came) {
   const std::uint64_t keep = PolicyEvictLast();
   const std::uint64_t once = p.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
   const int pair_bytes = 2 * p.layout.record_bytes();
@@ -57,7 +58,7 @@ __device__ __forceinline__ void NBitsRunsProduce(const NBitsRing& ring, const CU
     TensorCopy(ring.Stage(stage), map_a, ring.Full(stage), {0, m * Shape::kTokens, 2 * step, 0},
                keep);
   };
-  NBitsProduceTiles(ring, p, p.run_records, enter, copy_weights, copy_tokens);
+  NBitsProduceTiles(ring, p, p.run_records, first_rows, came, enter, copy_weights, copy_tokens);
 }
 
 // The sums of one tile and this warp's run, from the ring's position on.
@@ -67,7 +68,7 @@ __device__ __forceinline__ void NBitsRunMultiply(const NBitsRing& ring, const NB
                                                  float (&acc)[Shape::kTokens / 8][4]) {
   constexpr int kBlocks = Shape::kTokens / 8;
   using Reader = RecordReader<T, kBits, kZeros, kPartShift>;
-  const int warp = threadIdx.x / 32 - 1, lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32 - 2, lane = threadIdx.x % 32;
   const Reader reader(p, lane);
   const std::uint32_t codes = Shape::kTokenBytes + warp * p.layout.record_bytes();
   const std::uint32_t tokens = warp / Shape::kTiles * Shape::kRunTokenBytes;
@@ -138,7 +139,7 @@ __device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* 
                                                  const Epilogue<T>& epilogue,
                                                  const NBitsParams& p) {
   constexpr int kBlocks = Shape::kTokens / 8;
-  const int warp = threadIdx.x / 32 - 1, lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32 - 2, lane = threadIdx.x % 32;
   NBitsPosition at;
   for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
     float acc[kBlocks][4];
@@ -198,8 +199,11 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   ring.barriers = ring.base + params.stages * params.stage_bytes;
   auto* sums = reinterpret_cast<float4*>(shared + params.stages * (params.stage_bytes + 16));
 
-  if (threadIdx.x < 32) {
-    if (ElectLane()) {
+  const std::uint32_t came = NBitsCame<Shape::kSumBytes>(ring);
+  const int warp = threadIdx.x / 32;
+  if (warp < 2) {
+    if (warp == 0 && ElectLane()) {
+      BarrierInit(came, 1);
       PrefetchTensorMap(&map_a);
       for (int stage = 0; stage < params.stages; ++stage) {
         BarrierInit(ring.Full(stage), 1);
@@ -208,9 +212,8 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
       BarrierInitFence();
     }
     __syncwarp();
-    // The producer does not wait for the consumers: they only have to see the barriers.
-    BlockArrive<Shape::kThreads>();
-    if (ElectLane()) NBitsRunsProduce<Shape>(ring, &map_a, params);
+    NBitsArrive<Shape::kThreads>(warp);
+    if (ElectLane()) NBitsRunsProduce<Shape>(ring, &map_a, params, warp == 1, came);
   } else {
     BlockSync<Shape::kThreads>();
     NBitsRunsConsume<T, kBits, kZeros, Shape>(ring, sums, epilogue, params);

@@ -16,6 +16,7 @@
 
 #include "kernels/cuda/common/hopper.cuh"
 #include "kernels/cuda/common/overlap.cuh"
+#include "kernels/cuda/common/pace.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/tile_fill.cuh"
@@ -52,8 +53,11 @@ struct NBitsParams {
   int tiles_m, tiles_n;
   int run_records;  // records along K that share an accumulator
   int ready;  // 0 or 1: the weights may be read before the kernels ahead have finished
+  int pace;   // cycles a stage of those early weights
   int whole;  // 0 or 1: K is whole tiles of 64, so that one copy brings the rows of a of a stage
 };
+
+inline constexpr int kCameBytes = 16;  // of shared memory, for NBitsCame
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -84,24 +88,52 @@ struct NBitsPosition {
   }
 };
 
+// The barrier that says that a is there: behind those of the ring and kFixed more bytes.
+template <int kFixed>
+__device__ __forceinline__ std::uint32_t NBitsCame(const NBitsRing& ring) {
+  return ring.base + ring.stages * (ring.stage_bytes + 16) + kFixed;
+}
+
+// The first producer warp, which has initialised the barriers, does not wait for the others: they
+// only have to see them.
+template <int kThreads>
+__device__ __forceinline__ void NBitsArrive(int warp) {
+  if (warp == 1) {
+    BlockSync<kThreads>();
+  } else {
+    BlockArrive<kThreads>();
+  }
+}
+
 // Rows of a vary fastest: the blocks running at one time share weights.
 __device__ __forceinline__ void LocateNBitsTile(const NBitsParams& p, int tile, int* m, int* n) {
   *m = tile % p.tiles_m;
   *n = tile / p.tiles_m;
 }
 
-// Keeps the ring full, stage by stage. Weights that are ready fill it while the kernels ahead still
-// run.
+// Keeps the ring full, stage by stage. Two threads: one copies weights, and later rows of a too;
+// the other (`first_rows`) waits for a and copies those rows whose weights are in the ring by then,
+// or on their way.
 template <typename Enter, typename CopyWeights, typename CopyTokens>
 __device__ __forceinline__ void NBitsProduceTiles(const NBitsRing& ring, const NBitsParams& p,
-                                                  int steps, const Enter& enter,
+                                                  int steps, bool first_rows, std::uint32_t came,
+                                                  const Enter& enter,
                                                   const CopyWeights& copy_weights,
                                                   const CopyTokens& copy_tokens) {
   enter(blockIdx.x);
   const int early = p.ready ? min(steps, ring.stages) : 0;
-  for (int step = 0; step < early; ++step) copy_weights(step, step);
+  if (first_rows) {
+    WaitForDependencies();
+    BarrierArrive(came);
+    for (int step = 0; step < early; ++step) copy_tokens(step, step);
+    return;
+  }
+  const Pace pace(p.pace, came);
+  for (int step = 0; step < early; ++step) {
+    pace.Wait(step);
+    copy_weights(step, step);
+  }
   WaitForDependencies();
-  for (int step = 0; step < early; ++step) copy_tokens(step, step);
 
   NBitsPosition at;
   for (int step = 0; step < early; ++step) at.Advance(ring.stages);
@@ -119,7 +151,8 @@ __device__ __forceinline__ void NBitsProduceTiles(const NBitsRing& ring, const N
 
 template <typename Shape>
 __device__ __forceinline__ void NBitsProduce(const NBitsRing& ring, const CUtensorMap* map_a,
-                                             const NBitsParams& p) {
+                                             const NBitsParams& p, bool first_rows,
+                                             std::uint32_t came) {
   const std::uint64_t keep = PolicyEvictLast();
   const std::uint64_t once = p.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
   const int pair_bytes = 2 * p.layout.record_bytes();
@@ -156,7 +189,7 @@ __device__ __forceinline__ void NBitsProduce(const NBitsRing& ring, const CUtens
       }
     }
   };
-  NBitsProduceTiles(ring, p, steps, enter, copy_weights, copy_tokens);
+  NBitsProduceTiles(ring, p, steps, first_rows, came, enter, copy_weights, copy_tokens);
 }
 
 __device__ __forceinline__ std::uint32_t LoadShared32(std::uint32_t address) {
@@ -442,10 +475,12 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   ring.stages = params.stages;
   ring.stage_bytes = params.stage_bytes;
   ring.barriers = ring.base + params.stages * params.stage_bytes;
+  const std::uint32_t came = NBitsCame<Shape::kStagingBytes>(ring);
 
   if (threadIdx.x < 32 * Shape::kProducerWarps) {
     if (threadIdx.x < 32) {
       if (ElectLane()) {
+        BarrierInit(came, 1);
         PrefetchTensorMap(&map_a);
         for (int stage = 0; stage < params.stages; ++stage) {
           BarrierInit(ring.Full(stage), 1);
@@ -455,10 +490,10 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
       }
       __syncwarp();
     }
-    // The producer does not wait for the consumers: they only have to see the barriers.
-    BlockArrive<Shape::kThreads>();
+    const int warp = threadIdx.x / 32;
+    NBitsArrive<Shape::kThreads>(warp);
     if constexpr (Shape::kMoveRegisters) RegistersLower<40>();
-    if (threadIdx.x < 32 && ElectLane()) NBitsProduce<Shape>(ring, &map_a, params);
+    if (warp < 2 && ElectLane()) NBitsProduce<Shape>(ring, &map_a, params, warp == 1, came);
   } else {
     BlockSync<Shape::kThreads>();
     if constexpr (Shape::kMoveRegisters) RegistersRaise<232>();

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "kernels/cuda/common/pace.h"
 #include "kernels/cuda/common/tensor_map.h"
 #include "kernels/cuda/matmul_nbits/nbits_args.h"
 #include "kernels/cuda/matmul_nbits/nbits_runs_sm90.cuh"
@@ -27,6 +28,7 @@ Status MakeNBitsParams(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
   params->run_records = static_cast<int>(CeilDiv(params->layout.records_k, plan.runs()));
   params->whole = plan.k % kTileK == 0;
   params->ready = args.packed_is_ready;
+  params->pace = PaceCycles(records_per_stage * params->layout.record_bytes());
   if (std::int64_t{params->tiles_m} * params->tiles_n > 0x3fffffff) {
     return Status::Unsupported("MatMulNBits: more than 2^30 output tiles");
   }
@@ -34,8 +36,8 @@ Status MakeNBitsParams(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
   constexpr int kMaxStages = 24;
   params->stage_bytes = static_cast<int>(
       CeilDiv(Shape::kTokenBytes + records_per_stage * params->layout.record_bytes(), 1024) * 1024);
-  params->stages = std::min(
-      kMaxStages, (device.max_shared_memory_per_block - fixed) / (params->stage_bytes + 16));
+  params->stages = std::min(kMaxStages, (device.max_shared_memory_per_block - fixed - kCameBytes) /
+                                            (params->stage_bytes + 16));
   if (params->stages < 2) {
     return Status::Unsupported(
         "MatMulNBits: the tile needs more shared memory than the device has");
@@ -53,7 +55,8 @@ Status LaunchNBits(Kernel* kernel, const MatMulNBitsPlan& plan, const MatMulNBit
   BATCH_INVARIANT_RETURN_IF_ERROR(MakeTensorMap(tokens, &map_a));
   const auto blocks =
       static_cast<unsigned>(std::min(params.tiles_m * params.tiles_n, device.multiprocessors));
-  return LaunchOverlapped(kernel, blocks, threads, params.stages * (params.stage_bytes + 16) + fixed,
+  return LaunchOverlapped(kernel, blocks, threads,
+                          params.stages * (params.stage_bytes + 16) + fixed + kCameBytes,
                           CanOverlap(device), stream, "NBitsSm90", map_a,
                           MakeEpilogue<T>(AsGemm(plan, args)), params);
 }
