@@ -7,15 +7,20 @@
 //      the row may see leaves the state untouched, bit for bit.
 //   2. dot_j = q . k_j by gemm.tc16 over the head size (fp32 accumulator from +0, K ascending in
 //      tensor-core steps of 16; fp32 tensors: ascending fma).
-//      Plain:                  y_j = dot_j * (scale * log2 e)         the constant rounded once
-//      with softcap or a bias: z = dot_j * scale; z = softcap * tanh(z / softcap); z = z + bias_j;
-//                              y_j = z * log2 e                       each step rounded
-//   3. mb = rint(max_j y_j), an integer, so that every rescaling below is by a power of two.
-//      x = max(y_j - mb, -125); p_j = 2^x = ldexp(P(x - rint(x)), rint(x)) with, in fp32 fma,
-//      P(f) = ((((c5 f + c4) f + c3) f + c2) f + c1) f + 1
+//      Plain:   y_j = dot_j and c = scale * log2 e, rounded once
+//      General: with a softcap or a bias, and where c is not positive (fp16, bf16):
+//               z = dot_j * scale; z = softcap * tanh(z / softcap); z = z + bias_j;
+//               y_j = z * log2 e, each step rounded, and c = 1
+//   3. mb = rint(max_j (c y_j)), an integer, so that every rescaling below is by a power of two.
+//      fp16, bf16: p_j = 2^x for x = fma(y_j, c, -mb) by the device's ex2.approx.ftz.f32 (relative
+//      error 2^-22), one function of x wherever it runs on a device; like the sums of its tensor
+//      cores it may differ from one generation of GPUs to the next.
+//      fp32: x = max(c y_j - mb, -125), each step rounded, and p_j = 2^x = ldexp(P(x - rint(x)),
+//      rint(x)) with, in fp32 fma, P(f) = ((((c5 f + c4) f + c3) f + c2) f + c1) f + 1
 //      c1..c5 = 0x1.62e42ap-1, 0x1.ebf9bcp-3, 0x1.c6b754p-5, 0x1.3cea98p-7, 0x1.5bba34p-10
-//      (relative error 9.2e-8). p_j is then rounded to the element type. A key that the row may not
-//      see, or whose bias is -Inf, has p_j = 0 and its value vector counts as 0, NaN or not.
+//      (relative error 9.2e-8), which also step 6 uses.
+//      p_j is then rounded to the element type. A key that the row may not see, or whose bias is
+//      -Inf, has p_j = 0 and its value vector counts as 0, NaN or not.
 //   4. lb = sum_j p_j and ab = sum_j p_j v_j by gemm.tc16 over the 128 keys, each from +0.
 //   5. Blocks merge in ascending order into (m, l, acc), which starts as (-Inf, +0, +0):
 //      m' = max(m, mb); a = 2^(m - m'); b = 2^(mb - m') (0 below 2^-126);

@@ -245,7 +245,8 @@ Status LaunchCore(const AttentionArgs& args, const PrepareArgs* prepare, void* w
                                           : static_cast<double>(args.scale);
   core.scale = static_cast<float>(scale);
   core.plain_scale = static_cast<float>(scale * kLog2E);
-  core.general = args.softcap > 0.0f || args.bias != nullptr;
+  core.general = args.softcap > 0.0f || args.bias != nullptr ||
+                 (args.type != ElementType::kFloat32 && !(core.plain_scale > 0.0f));
   core.follows_prepare = prepare != nullptr;
   core.past_is_ready = prepare != nullptr && KeepsPast(*prepare);
   core.max_blocks = MaxBlocks(args);
@@ -269,7 +270,7 @@ Status LaunchCore(const AttentionArgs& args, const PrepareArgs* prepare, void* w
 }  // namespace
 
 const char* AttentionContract(ElementType type) {
-  return type == ElementType::kFloat32 ? "attention.f32.cuda.v1" : "attention.tc16.v1";
+  return type == ElementType::kFloat32 ? "attention.f32.cuda.v1" : "attention.tc16.v2";
 }
 
 Status AttentionWorkspaceBytes(const AttentionArgs& args, std::size_t* bytes) {

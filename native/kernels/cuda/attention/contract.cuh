@@ -21,9 +21,16 @@ __device__ __forceinline__ float MaxKeepNan(float a, float b) {
   return r;
 }
 
-// 2^(y - mb) of step 3.
+// 2^(y - mb) of step 3 for fp32 tensors, and of step 6.
 __device__ __forceinline__ float BlockExp2(float y, float mb) {
   return Exp2Reduced(MaxKeepNan(__fsub_rn(y, mb), -125.0f));
+}
+
+// 2^(y c - mb) of step 3 for fp16 and bf16.
+__device__ __forceinline__ float BlockExp2Scaled(float y, float c, float mb) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(r) : "f"(__fmaf_rn(y, c, -mb)));
+  return r;
 }
 
 // 2^d for an integer d <= 0; 0 below 2^-126.

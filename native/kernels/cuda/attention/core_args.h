@@ -13,7 +13,7 @@ inline constexpr int kBlockKeys = 128;  // part of the contract
 struct CoreArgs : AttentionArgs {
   int group = 1;          // query heads of one KV head
   float plain_scale = 0;  // scale * log2 e, of the plain form of step 2
-  bool general = false;   // softcap or bias: the general form
+  bool general = false;   // the general form
   // The kernel ahead in the stream is LaunchPrepare's, which does not write `last_key`.
   bool follows_prepare = false;
   // LaunchPrepare writes nothing but new tokens: the keys and values before them are there.

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/attention/contract.cuh"
 #include "kernels/cuda/attention/kernels.h"
+#include "kernels/cuda/attention/prepare_pairs_kernel.cuh"
 #include "kernels/cuda/common/convert.cuh"
 #include "kernels/cuda/common/overlap.cuh"
 
@@ -16,38 +17,6 @@ namespace batch_invariant::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kVector = 8;
-
-template <typename T>
-struct alignas(16) Vector {
-  T x[kVector];
-};
-
-template <typename T>
-__device__ __forceinline__ void Load(const T* source, float (&x)[kVector]) {
-  constexpr int kPer = 16 / sizeof(T);
-  if constexpr (kPer == kVector) {
-    const Vector<T> v = *reinterpret_cast<const Vector<T>*>(source);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) x[i] = ToFloat(v.x[i]);
-  } else {
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) x[i] = ToFloat(source[i]);
-  }
-}
-
-template <typename T>
-__device__ __forceinline__ void Store(T* target, const float (&x)[kVector]) {
-  if constexpr (sizeof(T) == 2) {
-    Vector<T> v;
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) v.x[i] = FromFloat<T>(x[i]);
-    *reinterpret_cast<Vector<T>*>(target) = v;
-  } else {
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) target[i] = FromFloat<T>(x[i]);
-  }
-}
 
 // 1 / sqrt(mean square + epsilon) of a head; lanes of the group hold chunks of 8.
 __device__ __forceinline__ float InverseRms(const float (&x)[kVector], int lanes, int head_size,
@@ -60,13 +29,6 @@ __device__ __forceinline__ float InverseRms(const float (&x)[kVector], int lanes
   }
   const float mean = __fdiv_rn(sum, static_cast<float>(head_size));
   return __frcp_rn(__fsqrt_rn(__fadd_rn(mean, epsilon)));
-}
-
-// One element of a rotated pair: u' = fma(u, cos, -(v sin)) or v' = fma(v, cos, u sin).
-__device__ __forceinline__ float Rotate(float x, float other, float cosine, float sine,
-                                        bool second) {
-  const float product = __fmul_rn(other, sine);
-  return __fmaf_rn(x, cosine, second ? product : -product);
 }
 
 template <typename T>
@@ -206,6 +168,19 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T>
+Status LaunchPairs(const PrepareArgs& args, const DeviceInfo& device, Stream stream) {
+  const auto launch = [&](auto kernel) {
+    const dim3 grid(static_cast<unsigned>(args.batch * args.tokens));
+    return LaunchOverlapped(kernel, grid, kPairsThreads, 0, CanOverlap(device), stream,
+                            "GroupQueryAttention: rotary embedding and cache", args,
+                            args.prepared_query == nullptr ? args.heads : 0);
+  };
+  if (args.head_size == 64) return launch(PreparePairsKernel<T, 64>);
+  if (args.head_size == 128) return launch(PreparePairsKernel<T, 128>);
+  return launch(PreparePairsKernel<T, 256>);
+}
+
+template <typename T>
 Status Launch(const PrepareArgs& args, Stream stream) {
   DeviceInfo device;
   BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
@@ -218,6 +193,9 @@ Status Launch(const PrepareArgs& args, Stream stream) {
       CopyPastKernel<T><<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(args, vectors);
       BATCH_INVARIANT_RETURN_IF_ERROR(LaunchStatus("GroupQueryAttention: copying the past"));
     }
+  }
+  if constexpr (sizeof(T) == 2) {
+    if (PairsServe(args)) return LaunchPairs<T>(args, device, stream);
   }
   const int chunks = args.head_size / kVector;
   const int lanes = chunks <= 8 ? 8 : chunks <= 16 ? 16 : 32;

@@ -24,20 +24,53 @@ __device__ __forceinline__ QueryRow RowOf(const CoreArgs& args, const Sequence& 
   return row;
 }
 
+// c of step 2.
+__device__ __forceinline__ float ScoreFactor(const CoreArgs& args) {
+  return args.general ? 1.0f : args.plain_scale;
+}
+
+// Which of the 128 keys from `key` on the rows of a thread may see.
+__device__ __forceinline__ KeepBits SeenKeys(const QueryRow (&rows)[2], int key) {
+  KeepBits keep;
+  const int first = key + 2 * (threadIdx.x % 4);
+#pragma unroll
+  for (int j = 0; j < 16; ++j) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int k = first + 8 * j + e % 2;
+      const bool sees = k >= rows[e / 2].low && k < rows[e / 2].high;
+      keep.word[j / 8] |= static_cast<std::uint32_t>(sees) << (4 * (j % 8) + e);
+    }
+  }
+  return keep;
+}
+
+// The plain form of ScoreFragments without the bits: y of the keys that a row may not see becomes
+// -Inf.
+__device__ __forceinline__ void HideKeys(const QueryRow (&rows)[2], int key, float (&s)[16][4],
+                                         bool (&touched)[2]) {
+  const int first = key + 2 * (threadIdx.x % 4);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int low = rows[h].low - first, high = rows[h].high - first;
+    touched[h] = rows[h].low < key + kBlockKeys && rows[h].high > max(key, rows[h].low);
+#pragma unroll
+    for (int j = 0; j < 16; ++j) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        if (8 * j + e < low || 8 * j + e >= high) s[j][2 * h + e] = kMinusInf;
+      }
+    }
+  }
+}
+
 // Turns the dot products of kTiles n-tiles, keys from `key` on, into y. With `masked` or the
 // general form also finds which keys count; otherwise all do and `keep` is left alone.
 template <typename T, int kTiles>
 __device__ __forceinline__ void ScoreFragments(const CoreArgs& args, int b,
                                                const QueryRow (&rows)[2], int key, bool masked,
                                                float (&s)[kTiles][4], KeepBits& keep) {
-  if (!masked && !args.general) {
-#pragma unroll
-    for (int j = 0; j < kTiles; ++j) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) s[j][e] = __fmul_rn(s[j][e], args.plain_scale);
-    }
-    return;
-  }
+  if (!masked && !args.general) return;
   keep = KeepBits{};
   const int first = key + 2 * (threadIdx.x % 4);
   const auto sees = [&](int j, int e) {
@@ -52,7 +85,7 @@ __device__ __forceinline__ void ScoreFragments(const CoreArgs& args, int b,
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) set(j, e, sees(j, e), __fmul_rn(s[j][e], args.plain_scale));
+      for (int e = 0; e < 4; ++e) set(j, e, sees(j, e), s[j][e]);
     }
     return;
   }
@@ -77,9 +110,10 @@ __device__ __forceinline__ void ScoreFragments(const CoreArgs& args, int b,
   }
 }
 
-// Maximum of this thread's scores of its two rows, over the four threads that share a row.
+// Maximum of y c of this thread's two rows, over the four threads that share a row.
 template <int kTiles>
-__device__ __forceinline__ void RowMaximum(const float (&s)[kTiles][4], float (&maximum)[2]) {
+__device__ __forceinline__ void RowMaximum(const float (&s)[kTiles][4], float c,
+                                           float (&maximum)[2]) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     float m = MaxKeepNan(s[0][2 * h], s[0][2 * h + 1]);
@@ -88,26 +122,22 @@ __device__ __forceinline__ void RowMaximum(const float (&s)[kTiles][4], float (&
       m = MaxKeepNan(m, MaxKeepNan(s[j][2 * h], s[j][2 * h + 1]));
     }
     m = MaxKeepNan(m, __shfl_xor_sync(0xffffffffu, m, 1));
-    maximum[h] = MaxKeepNan(m, __shfl_xor_sync(0xffffffffu, m, 2));
+    m = MaxKeepNan(m, __shfl_xor_sync(0xffffffffu, m, 2));
+    maximum[h] = __fmul_rn(m, c);  // c > 0: the order of the y is that of the y c
   }
 }
 
-// y to p, before rounding to the element type; keys that do not count become 0.
+// y to p, before rounding to the element type. Keys that do not count have y = -Inf, and so become
+// 0; a row in which none counts is computed with mb = 0. (A row that holds NaN or whose y are all
+// -Inf becomes NaN as a whole.)
 template <int kTiles>
-__device__ __forceinline__ void Probabilities(const float (&mb)[2], bool masked,
-                                              const KeepBits& keep, float (&s)[kTiles][4]) {
+__device__ __forceinline__ void Probabilities(const float (&row_mb)[2], float c,
+                                              const bool (&touched)[2], float (&s)[kTiles][4]) {
+  const float mb[2] = {touched[0] ? row_mb[0] : 0.0f, touched[1] ? row_mb[1] : 0.0f};
 #pragma unroll
   for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
-    for (int e = 0; e < 4; ++e) s[j][e] = BlockExp2(s[j][e], mb[e / 2]);
-  }
-  if (!masked) return;
-#pragma unroll
-  for (int j = 0; j < kTiles; ++j) {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      if ((keep.word[j / 8] >> (4 * (j % 8) + e) & 1) == 0) s[j][e] = 0.0f;
-    }
+    for (int e = 0; e < 4; ++e) s[j][e] = BlockExp2Scaled(s[j][e], c, mb[e / 2]);
   }
 }
 

@@ -384,7 +384,7 @@ __global__ void __launch_bounds__(kSplitThreads)
     KeepBits keep;
     ScoreFragments<T, 4>(args, cursor.b, rows, first_key + 32 * warp, masked, s, keep);
     float maximum[2];
-    RowMaximum(s, maximum);
+    RowMaximum(s, ScoreFactor(args), maximum);
     if (lane % 4 == 0) {
       shared.maximum[warp][g] = maximum[0];
       shared.maximum[warp][g + 8] = maximum[1];
@@ -416,7 +416,7 @@ __global__ void __launch_bounds__(kSplitThreads)
         touched[h] = (any >> (4 * g) & 0xf) != 0;
       }
     }
-    Probabilities(mb, masked, keep, s);
+    Probabilities(mb, ScoreFactor(args), touched, s);
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
 #pragma unroll

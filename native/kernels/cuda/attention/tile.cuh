@@ -95,22 +95,24 @@ constexpr std::uint32_t kOnes = 0x3f803f80u;
 template <>
 constexpr std::uint32_t kOnes<__half> = 0x3c003c00u;
 
-// Whether either 16-bit element is NaN or Inf.
+// Sets the sign bit of each 16-bit element that is NaN or Inf, and clears that of the others.
 template <typename T>
-__device__ __forceinline__ bool NotFinite(std::uint32_t pair) {
-  constexpr std::uint32_t kExponent = sizeof(T) == 2 && kOnes<T> == 0x3c003c00u ? 0x7c00u : 0x7f80u;
-  return (pair & kExponent) == kExponent || ((pair >> 16) & kExponent) == kExponent;
+__device__ __forceinline__ std::uint32_t MarkNotFinite(std::uint32_t pair) {
+  // One in the last place of the exponent: an exponent of ones overflows into the sign.
+  constexpr std::uint32_t kUnit = kOnes<T> == 0x3c003c00u ? 0x04000400u : 0x00800080u;
+  return (pair & 0x7fff7fffu) + kUnit;
 }
 
 // This thread's share of the search for NaN or Inf in a block of values.
 template <typename T, int kHead, int kThreads>
 __device__ __forceinline__ bool ShareHasNotFinite(int thread, const unsigned char* tile) {
-  bool found = false;
+  std::uint32_t marks = 0;
   for (int i = thread; i < Tile<kHead>::kBytes / 16; i += kThreads) {
     const uint4 v = reinterpret_cast<const uint4*>(tile)[i];
-    found |= NotFinite<T>(v.x) || NotFinite<T>(v.y) || NotFinite<T>(v.z) || NotFinite<T>(v.w);
+    marks |= MarkNotFinite<T>(v.x) | MarkNotFinite<T>(v.y) | MarkNotFinite<T>(v.z) |
+             MarkNotFinite<T>(v.w);
   }
-  return found;
+  return (marks & 0x80008000u) != 0;
 }
 
 // The 128 keys of a block that one thread's two rows (g and g + 8 of a fragment) may use: bit

@@ -21,14 +21,13 @@ constexpr int WalkSharedBytes() {
 }
 
 // acc = merge(acc, P V) for kHead columns; `rowwise`: values hold NaN or Inf that some rows must
-// not see, so each row multiplies with its own masked copy (same products, same order).
-template <typename T, int kHead>
+// not see, so each row multiplies with its own masked copy (same products, same order). The sums of
+// a block live for kColumns at a time; more might not fit the registers.
+template <typename T, int kHead, int kColumns>
 __device__ __forceinline__ void MultiplyValues(std::uint32_t values, const std::uint32_t (&p)[8][4],
                                                const MergeFactors (&factors)[2],
                                                const bool (&touched)[2], bool rowwise,
                                                const KeepBits& keep, float (&acc)[kHead / 8][4]) {
-  // Accumulators of a block live for so many columns at a time; more would not fit the registers.
-  constexpr int kColumns = kHead > 128 ? 32 : 64;
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int c = 0; c < kHead / kColumns; ++c) {
@@ -199,10 +198,10 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
     ScoreFragments<T, 16>(args, b, rows, first_key, masked, s, keep);
     if (masked) RowsTouched(keep, touched);
     float mb[2];
-    RowMaximum(s, mb);
+    RowMaximum(s, ScoreFactor(args), mb);
     mb[0] = rintf(mb[0]);
     mb[1] = rintf(mb[1]);
-    Probabilities(mb, masked, keep, s);
+    Probabilities(mb, ScoreFactor(args), touched, s);
 
     std::uint32_t p[8][4];
     float sums[4] = {};
@@ -234,7 +233,8 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
       rowwise = __syncthreads_or(ShareHasNotFinite<T, kHead, kWalkThreads>(
           threadIdx.x, shared + (values(stage) - queries)));
     }
-    MultiplyValues<T, kHead>(values(stage), p, factors, touched, rowwise, keep, acc);
+    MultiplyValues<T, kHead, kHead == 256 ? 32 : 64>(values(stage), p, factors, touched, rowwise,
+                                                     keep, acc);
   }
 
   StoreRows<T, kHead>(args, b, rows, first_row + 16 * warp + lane / 4, state, acc);

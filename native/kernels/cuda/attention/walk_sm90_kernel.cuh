@@ -1,15 +1,20 @@
 // The walk of walk_kernel.cuh on Hopper: wgmma, and a warpgroup of its own for the copies.
 //
 // Contract: attention.tc16 (batch_invariant/cuda/attention.h). Two warpgroups of 64 rows each and
-// one that keeps a ring of four tiles (keys and values in turn) filled; the warpgroups run apart,
-// so that one computes probabilities while the other has the tensor cores. wgmma adds up in the
-// order of mma.sync (K ascending in steps of 16, one fp32 accumulator), so the bytes are those of
-// the other kernels. kHead is 64 or 128.
+// one that keeps a ring of tiles (keys and values in turn, at most 128 columns each) filled. The
+// warpgroups take turns at the tensor cores: one has the values of a block and the scores of the
+// next, while the other computes probabilities. The values of a block are taken 64 columns at a
+// time, the first of them with a column of ones beside it, which gives the row sums. wgmma adds up
+// in the order of mma.sync (K ascending in steps of 16, one fp32 accumulator), so the bytes are
+// those of the other kernels. kHead is 64, 128 or 256, kGeneral the form of step 2; WalkOrder is
+// free.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_WALK_SM90_KERNEL_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_WALK_SM90_KERNEL_CUH_
 
+#include <type_traits>
+
 #include "kernels/cuda/attention/walk_kernel.cuh"
-#include "kernels/cuda/attention/wgmma_values.cuh"
+#include "kernels/cuda/attention/wgmma_attention.cuh"
 #include "kernels/cuda/common/hopper.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
 
@@ -19,15 +24,28 @@ inline constexpr int kSm90Consumers = 256;
 inline constexpr int kSm90Producers = 128;
 inline constexpr int kSm90Threads = kSm90Consumers + kSm90Producers;
 // Registers a thread, out of the 168 that each starts with.
-inline constexpr int kSm90ProducerRegisters = 40;
-inline constexpr int kSm90ConsumerRegisters = 232;
-inline constexpr int kSm90Slots = 6;
+inline constexpr int kSm90ProducerRegisters = 24;
+inline constexpr int kSm90ConsumerRegisters = 240;
 
 template <int kHead>
-constexpr int WalkSm90SharedBytes() {
-  // A tile of ones, and 1024 for the alignment of swizzled tiles.
-  return (1 + kSm90Slots) * Tile<kHead>::kBytes + 1024 + 2 * kSm90Slots * 8 + 1024;
-}
+struct WalkSm90Shape {
+  static constexpr int kColumns = kHead < 128 ? kHead : 128;  // of a tile of the ring
+  static constexpr int kParts = kHead / kColumns;             // tiles of the keys of a block
+  static constexpr int kTileBytes = Tile<kColumns>::kBytes;
+  static constexpr int kSlots = kHead == 256 ? 5 : kHead == 128 ? 6 : 8;
+  static constexpr int kQueryBytes = Tile<kHead>::kBytes;
+  static constexpr int kOnesBytes = 2048;  // 16 rows of a slab
+  static constexpr int kSharedBytes =
+      kQueryBytes + kSlots * kTileBytes + kOnesBytes + 2 * kSlots * 8;
+};
+
+// Which rows a thread block takes: the row tiles of a section of KV heads, whose keys and values
+// fit the L2 cache together, the longest first.
+struct WalkOrder {
+  int row_tiles;  // of one KV head
+  int heads;      // batch * kv_heads
+  int section;    // heads of a section
+};
 
 // Barrier `id` of the CTA among `count` threads.
 __device__ __forceinline__ void GroupSync(int id, int count) {
@@ -48,35 +66,56 @@ __device__ __forceinline__ bool GroupOr(int id, int count, bool value) {
   return result != 0;
 }
 
-template <typename T, int kHead>
+// A place in the ring: its slot, and the parity of the phase in which it is filled.
+template <int kSlots>
+struct RingPlace {
+  int slot = 0, parity = 0;
+
+  __device__ __forceinline__ RingPlace Next() const {
+    return slot + 1 == kSlots ? RingPlace{0, parity ^ 1} : RingPlace{slot + 1, parity};
+  }
+};
+
+template <typename T, int kHead, bool kGeneral>
 __global__ void __launch_bounds__(kSm90Threads, 1)
-    WalkSm90Kernel(const __grid_constant__ CoreArgs args) {
+    WalkSm90Kernel(const __grid_constant__ CoreArgs args, const WalkOrder order) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  extern __shared__ unsigned char dynamic[];
-  const std::uint32_t start = (SharedAddress(dynamic) + 1023) & ~1023u;
-  unsigned char* const shared = dynamic + (start - SharedAddress(dynamic));
-  constexpr int kTile = Tile<kHead>::kBytes;
-  const std::uint32_t queries = start, ring = start + kTile;
-  const std::uint32_t ones = ring + kSm90Slots * kTile;
-  const std::uint32_t barriers = ones + 1024;
-  const auto full = [&](int slot) { return barriers + 8 * slot; };
-  const auto empty = [&](int slot) { return barriers + 8 * (kSm90Slots + slot); };
+  using Shape = WalkSm90Shape<kHead>;
+  constexpr int kTile = Shape::kTileBytes, kSlots = Shape::kSlots, kParts = Shape::kParts;
+  constexpr int kChunks = kHead / 64;  // of 64 value columns
+  // A warpgroup with 256 columns waits between its products, and the other uses the time.
+  constexpr bool kTurns = kHead <= 128;
+  constexpr WgmmaStart kStart = kHead == 256 ? WgmmaStart::kFresh : WgmmaStart::kInPlace;
+  using Place = RingPlace<kSlots>;
+  extern __shared__ __align__(1024) unsigned char dynamic[];
+  const std::uint32_t queries = SharedAddress(dynamic), ring = queries + Shape::kQueryBytes;
+  const std::uint32_t ones = ring + kSlots * kTile;
+  const std::uint32_t barriers = ones + Shape::kOnesBytes;
+  const auto full = [&](Place place) { return barriers + 8 * place.slot; };
+  const auto empty = [&](Place place) { return barriers + 8 * (kSlots + place.slot); };
+  if (queries % 1024 != 0) __trap();  // swizzled tiles
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int b = blockIdx.z, kv_head = blockIdx.y;
-  const int first_row = (gridDim.x - 1 - blockIdx.x) * kWalkRows;  // the longest rows first
-  const Sequence sequence = SequenceOf(args, b);
-  const RowTile tile = TileOf(args, sequence, first_row, kWalkRows);
-  const BlockRange blocks = BlocksOf(tile.low, tile.high);
+  const int of_section = order.section * order.row_tiles;
+  const int section = blockIdx.x / of_section, in_section = blockIdx.x % of_section;
+  const int heads = min(order.section, order.heads - section * order.section);
+  const int head = section * order.section + in_section % heads;
+  const int b = head / args.kv_heads, kv_head = head % args.kv_heads;
+  const int first_row = (order.row_tiles - 1 - in_section / heads) * kWalkRows;
 
   if (threadIdx.x == 0) {
-    for (int slot = 0; slot < kSm90Slots; ++slot) {
-      BarrierInit(full(slot), kSm90Producers);
-      BarrierInit(empty(slot), kSm90Consumers / 32);
+    for (int slot = 0; slot < kSlots; ++slot) {
+      BarrierInit(full({slot}), kSm90Producers);
+      BarrierInit(empty({slot}), kSm90Consumers / 32);
     }
     BarrierInitFence();
   }
   __syncthreads();
+  WaitForDependencies();
+  LaunchDependents();
+  const Sequence sequence = SequenceOf(args, b);
+  const RowTile tile = TileOf(args, sequence, first_row, kWalkRows);
+  const BlockRange blocks = BlocksOf(tile.low, tile.high);
 
   if (warp >= kSm90Consumers / 32) {
     RegistersLower<kSm90ProducerRegisters>();
@@ -85,195 +124,292 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
                         kv_head * args.key.head_stride;
     const T* value_head = static_cast<const T*>(args.value.data) + b * args.value.batch_stride +
                           kv_head * args.value.head_stride;
-    const int tiles = 2 * (blocks.last - blocks.first);
-    // A tile is announced two tiles later, once its copies have landed.
-    constexpr int kLag = 2;
+    constexpr int kOfBlock = 2 * kParts;
+    const int tiles = kOfBlock * (blocks.last - blocks.first);
+    // A tile is announced so many tiles later, once its copies have landed. The slot of that later
+    // tile must be free before the consumers need this one.
+    constexpr int kLag = kParts == 1 ? 2 : 1;
+    Place fill, announce;
     for (int t = 0; t < tiles + kLag; ++t) {
       if (t < tiles) {
-        const int slot = t % kSm90Slots;
-        BarrierWait(empty(slot), (t / kSm90Slots & 1) ^ 1);
-        LoadBlock<T, kHead, kSm90Producers>(
-            thread, ring + slot * kTile, t % 2 == 0 ? key_head : value_head,
-            t % 2 == 0 ? args.key.token_stride : args.value.token_stride,
-            (blocks.first + t / 2) * kBlockKeys, tile.low, tile.high, args.head_size);
+        const bool keys = t % kOfBlock < kParts;
+        const int column = t % kParts * Shape::kColumns;
+        BarrierWait(empty(fill), fill.parity ^ 1);
+        LoadBlock<T, Shape::kColumns, kSm90Producers>(
+            thread, ring + fill.slot * kTile, (keys ? key_head : value_head) + column,
+            keys ? args.key.token_stride : args.value.token_stride,
+            (blocks.first + t / kOfBlock) * kBlockKeys, tile.low, tile.high,
+            args.head_size - column);
+        fill = fill.Next();
       }
       CopyAsyncCommit();
       if (t >= kLag) {
         CopyAsyncWait<kLag>();
         FenceProxyAsync();
-        BarrierArrive(full((t - kLag) % kSm90Slots));
+        BarrierArrive(full(announce));
+        announce = announce.Next();
       }
     }
   } else {
     RegistersRaise<kSm90ConsumerRegisters>();
     const int group = warp / 4;  // warpgroup
     const int group_thread = threadIdx.x % 128;
-    QueryRow rows[2];
+    const int row = first_row + 16 * warp + lane / 4;  // and 8 further
+    const auto find_rows = [&](QueryRow(&rows)[2]) {
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      rows[h] = RowOf(args, sequence, kv_head, first_row + 16 * warp + lane / 4 + 8 * h);
-    }
+      for (int h = 0; h < 2; ++h) rows[h] = RowOf(args, sequence, kv_head, row + 8 * h);
+    };
     RowState state[2];
     float acc[kHead / 8][4] = {};
     if (blocks.first < blocks.last) {
       LoadQueries<T, kHead, kSm90Consumers, kWalkRows>(queries, args, b, kv_head, first_row);
       CopyAsyncCommit();
-      reinterpret_cast<std::uint32_t*>(shared + (ones - start))[threadIdx.x] = kOnes<T>;
+      for (int i = threadIdx.x; i < Shape::kOnesBytes / 4; i += kSm90Consumers) {
+        reinterpret_cast<std::uint32_t*>(dynamic + (ones - queries))[i] = kOnes<T>;
+      }
       CopyAsyncWait<0>();
       FenceProxyAsync();
       GroupSync(1, kSm90Consumers);
-    }
-    const std::uint64_t ones_tile = SwizzledDescriptor(ones);
-    const std::uint64_t query_tile = SwizzledDescriptor(queries + group * 64 * 128);
-    // The tensor cores belong to one warpgroup at a time, from the values of a block to the scores
-    // of the next: meanwhile the other computes probabilities. Named barrier 4 + g is group g's
-    // turn.
-    const auto take_turn = [&] { GroupSync(4 + group, kSm90Consumers); };
-    const auto pass_turn = [&] {
-      asm volatile("bar.arrive %0, %1;\n" ::"r"(4 + (group ^ 1)), "r"(kSm90Consumers) : "memory");
-    };
-    float s[64];
-    // Starts the scores of a block whose keys have arrived.
-    const auto start_scores = [&](int slot) {
+
+      const std::uint64_t query_tile = SwizzledDescriptor(queries + group * 64 * 128);
+      // The tensor cores belong to one warpgroup at a time. Named barrier 4 + g is group g's turn.
+      const auto take_turn = [&] { GroupSync(4 + group, kSm90Consumers); };
+      const auto pass_turn = [&] {
+        asm volatile("bar.arrive %0, %1;\n" ::"r"(4 + (group ^ 1)), "r"(kSm90Consumers) : "memory");
+      };
+      const auto wait_full = [&](Place place) {
 #pragma unroll
-      for (int i = 0; i < 64; ++i) s[i] = 0.0f;
-      PinRegisters(s);
-      WgmmaFence();
-      const std::uint64_t key_tile = SwizzledDescriptor(ring + slot * kTile);
+        for (int part = 0; part < kParts; ++part) {
+          BarrierWait(full(place), place.parity);
+          place = place.Next();
+        }
+        return place;
+      };
+      const auto release = [&](Place place) {
 #pragma unroll
-      for (int k = 0; k < kHead / 16; ++k) {
-        // 32 bytes a step along K; the next slab after four of them.
-        const std::uint64_t step = k / 4 * (Tile<kHead>::kSlabBytes >> 4) + k % 4 * 2;
-        Wgmma<T, 128>::Shared(s, query_tile + step, key_tile + step);
-      }
-      WgmmaCommit();
-    };
-    if (blocks.first < blocks.last) {
-      if (group == 1) pass_turn();
-      BarrierWait(full(0), 0);
-      take_turn();
-      start_scores(0);
-      pass_turn();
+        for (int part = 0; part < kParts; ++part) {
+          if (lane == 0) BarrierArrive(empty(place));
+          place = place.Next();
+        }
+      };
+      float s[64];
+      // Starts the scores of the keys at `place`, which have arrived.
+      const auto start_scores = [&](Place place) {
+        WgmmaFence();
+#pragma unroll
+        for (int part = 0; part < kParts; ++part) {
+          const std::uint64_t key_tile = SwizzledDescriptor(ring + place.slot * kTile);
+#pragma unroll
+          for (int k = 0; k < Shape::kColumns / 16; ++k) {
+            // 32 bytes a step along K; the next slab after four of them.
+            const std::uint32_t step = k / 4 * Tile<kHead>::kSlabBytes + k % 4 * 32;
+            const std::uint64_t q =
+                AdvanceDescriptor(query_tile, part * Tile<Shape::kColumns>::kBytes + step);
+            if (part == 0 && k == 0) {
+              WgmmaScores<T, kStart>(s, q, key_tile);
+            } else {
+              WgmmaScores<T, WgmmaStart::kAdd>(s, q, AdvanceDescriptor(key_tile, step));
+            }
+          }
+          place = place.Next();
+        }
+        WgmmaCommit();
+      };
+
+      // One block, whose scores are in s; the values are at `place`. kMasked: some row may not see
+      // some key, or the general form. kLast: no block follows. Returns the place of the next
+      // values.
+      const auto step = [&](int block, Place value_place, auto is_masked, auto is_last) {
+        constexpr bool kMasked = is_masked.value, kLast = is_last.value;
+        float(&scores)[16][4] = reinterpret_cast<float(&)[16][4]>(s);
+        const float c = kGeneral ? 1.0f : args.plain_scale;
+        KeepBits keep;
+        bool touched[2] = {true, true};
+        if constexpr (kMasked) {
+          QueryRow rows[2];
+          find_rows(rows);
+          if constexpr (kGeneral) {
+            ScoreFragments<T, 16>(args, b, rows, block * kBlockKeys, true, scores, keep);
+            RowsTouched(keep, touched);
+          } else {
+            HideKeys(rows, block * kBlockKeys, scores, touched);
+          }
+        }
+        float mb[2];
+        RowMaximum(scores, c, mb);
+        mb[0] = rintf(mb[0]);
+        mb[1] = rintf(mb[1]);
+        Probabilities(mb, c, touched, scores);
+        std::uint32_t p[8][4];
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const float(&pair)[4] = scores[2 * k + i / 2];
+            p[k][i] = PackPair<T>(pair[2 * (i % 2)], pair[2 * (i % 2) + 1]);
+          }
+        }
+        MergeFactors factors[2];
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          float m = state[h].m;
+          factors[h] = MergeMaximum(m, mb[h]);
+          if (touched[h]) state[h].m = m;
+        }
+        // acc * a of step 5. Usually a is 1 after a few blocks.
+        if constexpr (!kMasked) {
+          if (!__all_sync(0xffffffffu, factors[0].a == 1.0f && factors[1].a == 1.0f)) {
+#pragma unroll
+            for (int n = 0; n < kHead / 8; ++n) {
+#pragma unroll
+              for (int e = 0; e < 4; ++e) acc[n][e] = __fmul_rn(acc[n][e], factors[e / 2].a);
+            }
+          }
+        }
+        float sums[2];
+
+        const Place next_place = wait_full(value_place);
+        bool rowwise = false;
+        if (kMasked && (kGeneral || tile.first_token != tile.last_token)) {
+          bool found = false;
+          Place place = value_place;
+#pragma unroll
+          for (int part = 0; part < kParts; ++part) {
+            found |= ShareHasNotFinite<T, Shape::kColumns, 128>(
+                group_thread, dynamic + (ring - queries) + place.slot * kTile);
+            place = place.Next();
+          }
+          rowwise = GroupOr(2 + group, 128, found);
+        }
+        if constexpr (!kLast) wait_full(next_place);
+        if constexpr (kTurns) take_turn();
+        if (kMasked && rowwise) {
+          if constexpr (!kGeneral) {
+            QueryRow rows[2];
+            find_rows(rows);
+            keep = SeenKeys(rows, block * kBlockKeys);
+          }
+          float all[4] = {};
+#pragma unroll
+          for (int k = 0; k < 8; ++k) MmaStep<T>(all, p[k], kOnes<T>, kOnes<T>);
+          sums[0] = all[0];
+          sums[1] = all[2];
+          Place place = value_place;
+#pragma unroll
+          for (int part = 0; part < kParts; ++part) {
+            constexpr int kTiles = Shape::kColumns / 8;
+            MultiplyValues<T, Shape::kColumns, 32>(
+                ring + place.slot * kTile, p, factors, touched, true, keep,
+                reinterpret_cast<float(&)[kTiles][4]>(acc[part * kTiles]));
+            place = place.Next();
+          }
+          if constexpr (!kLast) start_scores(next_place);
+          if (kTurns && (!kLast || group == 0)) pass_turn();
+          if constexpr (!kLast) {
+            WgmmaWait<0>();
+            PinRegisters(s);
+          }
+        } else {
+          // The scores of the next block run beside the first columns where registers suffice.
+          constexpr bool kBeside = !kLast && kHead <= 128;
+          float block_sum[36];  // of 64 columns and, with the first ones, of the ones
+          float(&columns)[32] = reinterpret_cast<float(&)[32]>(block_sum);
+          Place place = value_place;
+#pragma unroll
+          for (int chunk = 0; chunk < kChunks; ++chunk) {
+            if (chunk == 2) place = place.Next();
+            const std::uint64_t values =
+                ValueDescriptor(ring + place.slot * kTile + chunk % 2 * Tile<64>::kSlabBytes, ones);
+            WgmmaFence();
+#pragma unroll
+            for (int k = 0; k < 8; ++k) {
+              // 16 keys a step: further along the slab, and that much nearer to the ones.
+              constexpr std::uint64_t kStep = 16 * 128 >> 4;
+              const std::uint64_t at = values + k * (kStep - (kStep << 16));
+              if (chunk == 0 && k == 0) {
+                WgmmaValues<T, 72, kStart>(block_sum, p[k], at);
+              } else if (chunk == 0) {
+                WgmmaValues<T, 72, WgmmaStart::kAdd>(block_sum, p[k], at);
+              } else if (k == 0) {
+                WgmmaValues<T, 64, WgmmaStart::kInPlace>(columns, p[k], at);
+              } else {
+                WgmmaValues<T, 64, WgmmaStart::kAdd>(columns, p[k], at);
+              }
+            }
+            WgmmaCommit();
+            const bool last_chunk = chunk + 1 == kChunks;
+            const bool beside = kBeside && chunk == 0;
+            if (beside) start_scores(next_place);
+            if (kTurns && last_chunk && (!kLast || group == 0)) pass_turn();
+            if (beside) {
+              WgmmaWait<1>();
+            } else {
+              WgmmaWait<0>();
+            }
+            PinRegisters(block_sum);
+            if (chunk == 0) {
+              sums[0] = block_sum[32];
+              sums[1] = block_sum[34];
+            }
+            if (last_chunk) release(value_place);
+#pragma unroll
+            for (int i = 0; i < 32; ++i) {
+              float& a = acc[8 * chunk + i / 4][i % 4];
+              const MergeFactors& f = factors[i % 4 / 2];
+              if constexpr (kMasked) {
+                const float merged = MergeElement(a, block_sum[i], f);
+                a = touched[i % 4 / 2] ? merged : a;
+              } else {
+                a = __fmaf_rn(block_sum[i], f.b, a);
+              }
+            }
+          }
+          if constexpr (!kLast && !kBeside) start_scores(next_place);
+          if constexpr (!kLast) {
+            WgmmaWait<0>();
+            PinRegisters(s);
+          }
+        }
+        if (kMasked && rowwise) release(value_place);
+        if constexpr (!kLast) release(next_place);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          if (touched[h]) state[h].l = MergeElement(state[h].l, sums[h], factors[h]);
+        }
+        Place after = next_place;
+#pragma unroll
+        for (int part = 0; part < kParts; ++part) after = after.Next();
+        return after;
+      };
+
+      if (kTurns && group == 1) pass_turn();
+      Place place = wait_full({});
+      if constexpr (kTurns) take_turn();
+      start_scores({});
+      if constexpr (kTurns) pass_turn();
       WgmmaWait<0>();
       PinRegisters(s);
-      if (lane == 0) BarrierArrive(empty(0));
-    }
+      release({});
 
+      using True = std::true_type;
+      using False = std::false_type;
 #pragma unroll 1
-    for (int block = blocks.first; block < blocks.last; ++block) {
-      const int t = 2 * (block - blocks.first);
-      const int value_slot = (t + 1) % kSm90Slots, next_slot = (t + 2) % kSm90Slots;
-      const bool more = block + 1 < blocks.last;
-      const std::uint32_t values = ring + value_slot * kTile;
-      float(&scores)[16][4] = reinterpret_cast<float(&)[16][4]>(s);
-
-      const int first_key = block * kBlockKeys;
-      const bool masked = args.bias != nullptr || first_key < tile.all_low ||
-                          first_key + kBlockKeys > tile.all_high;
-      KeepBits keep;
-      bool touched[2] = {true, true};
-      ScoreFragments<T, 16>(args, b, rows, first_key, masked, scores, keep);
-      if (masked) RowsTouched(keep, touched);
-      float mb[2];
-      RowMaximum(scores, mb);
-      mb[0] = rintf(mb[0]);
-      mb[1] = rintf(mb[1]);
-      Probabilities(mb, masked, keep, scores);
-      std::uint32_t p[8][4];
-#pragma unroll
-      for (int k = 0; k < 8; ++k) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float(&pair)[4] = scores[2 * k + i / 2];
-          p[k][i] = PackPair<T>(pair[2 * (i % 2)], pair[2 * (i % 2) + 1]);
+      for (int block = blocks.first; block + 1 < blocks.last; ++block) {
+        if constexpr (kGeneral) {
+          place = step(block, place, True{}, False{});
+        } else {
+          const int first_key = block * kBlockKeys;
+          const bool masked = first_key < tile.all_low || first_key + kBlockKeys > tile.all_high;
+          place =
+              masked ? step(block, place, True{}, False{}) : step(block, place, False{}, False{});
         }
       }
-      MergeFactors factors[2];
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        float m = state[h].m;
-        factors[h] = MergeMaximum(m, mb[h]);
-        if (touched[h]) state[h].m = m;
-      }
-      float sums[4] = {};
-
-      BarrierWait(full(value_slot), t / kSm90Slots & 1);
-      bool rowwise = false;
-      if (masked && (args.bias != nullptr || tile.first_token != tile.last_token)) {
-        rowwise =
-            GroupOr(2 + group, 128,
-                    ShareHasNotFinite<T, kHead, 128>(group_thread, shared + (values - start)));
-      }
-      if (more) BarrierWait(full(next_slot), (t + 2) / kSm90Slots & 1);
-      take_turn();
-      if (rowwise) {
-#pragma unroll
-        for (int k = 0; k < 8; ++k) MmaStep<T>(sums, p[k], kOnes<T>, kOnes<T>);
-        MultiplyValues<T, kHead>(values, p, factors, touched, true, keep, acc);
-        start_scores(next_slot);
-        if (more || group == 0) pass_turn();
-        WgmmaWait<0>();
-        PinRegisters(s);
-      } else {
-        // Nothing to rescale (the usual case after a few blocks): acc * 1 is acc.
-        const bool plain =
-            !masked && __all_sync(0xffffffffu, factors[0].a == 1.0f && factors[1].a == 1.0f);
-#pragma unroll
-        for (int c = 0; c < kHead / 64; ++c) {
-          float sum[32];
-#pragma unroll
-          for (int i = 0; i < 32; ++i) sum[i] = 0.0f;
-          PinRegisters(sum);
-          if (c == 0) PinRegisters(sums);
-          WgmmaFence();
-          const std::uint64_t value_tile = ValueDescriptor(values + c * Tile<kHead>::kSlabBytes);
-#pragma unroll
-          for (int k = 0; k < 8; ++k) {
-            WgmmaValues<T>(sum, p[k], value_tile + k * (16 * 128 >> 4));
-            if (c == 0) Wgmma<T, 8>::Register(sums, p[k], ones_tile);
-          }
-          WgmmaCommit();
-          // The scores of the next block run while the first columns are merged. After the last
-          // block they are of stale keys and are dropped: a branch here would make the compiler
-          // wait after every wgmma.
-          if (c == 0) start_scores(next_slot);
-          if (c == kHead / 64 - 1 && (more || group == 0)) pass_turn();
-          if (c == 0) {
-            WgmmaWait<1>();
-          } else {
-            WgmmaWait<0>();
-          }
-          PinRegisters(sum);
-          if (c == 0) PinRegisters(sums);
-          if (plain) {
-#pragma unroll
-            for (int i = 0; i < 32; ++i) {
-              float& a = acc[8 * c + i / 4][i % 4];
-              a = __fmaf_rn(sum[i], factors[i % 4 / 2].b, a);
-            }
-          } else {
-#pragma unroll
-            for (int i = 0; i < 32; ++i) {
-              float& a = acc[8 * c + i / 4][i % 4];
-              const float merged = MergeElement(a, sum[i], factors[i % 4 / 2]);
-              a = touched[i % 4 / 2] ? merged : a;
-            }
-          }
-        }
-        WgmmaWait<0>();
-        PinRegisters(s);
-      }
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        if (touched[h]) state[h].l = MergeElement(state[h].l, sums[2 * h], factors[h]);
-      }
-      if (lane == 0) {
-        BarrierArrive(empty(value_slot));
-        if (more) BarrierArrive(empty(next_slot));
-      }
+      step(blocks.last - 1, place, True{}, True{});
     }
 
-    StoreRows<T, kHead>(args, b, rows, first_row + 16 * warp + lane / 4, state, acc);
+    QueryRow rows[2];
+    find_rows(rows);
+    StoreRows<T, kHead>(args, b, rows, row, state, acc);
   }
 #else
   __trap();  // built without sm_90a: fail rather than leave the output unwritten

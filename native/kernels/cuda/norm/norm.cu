@@ -1,10 +1,13 @@
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <type_traits>
 
 #include "batch_invariant/cuda/norm.h"
 #include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/norm/norm_kernel.cuh"
+#include "kernels/cuda/norm/norm_rows_kernel.cuh"
 
 namespace batch_invariant::cuda {
 namespace {
@@ -36,21 +39,31 @@ template <typename T, bool kLayer>
 Status Launch(const NormArgs& args, const char* name, Stream stream) {
   const int threads = RowThreads(args.width);
   const dim3 block(threads, RowsAtOnce(threads));
-  const unsigned grid = static_cast<unsigned>(CeilDiv(args.rows, block.y));
+  const std::int64_t groups = CeilDiv(args.rows, block.y);
   const bool vectors = args.width % kRowVector == 0 && Aligned(args.x) && Aligned(args.skip) &&
                        Aligned(args.bias) && Aligned(args.gamma) && Aligned(args.beta) &&
                        Aligned(args.y) && Aligned(args.sum);
   const std::int64_t chunks = CeilDiv(args.width, std::int64_t{threads} * kRowVector);
   DeviceInfo device;
   BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
-  const auto launch = [&](auto kernel) {
-    return LaunchOverlapped(kernel, grid, block, 0, CanOverlap(device), stream, name, args,
-                            vectors);
+  const auto launch = [&](auto kernel, std::int64_t grid, auto... more) {
+    return LaunchOverlapped(kernel, dim3(static_cast<unsigned>(grid)), block, 0, CanOverlap(device),
+                            stream, name, args, more...);
   };
-  if (chunks <= 1) return launch(NormKernel<T, 1, kLayer>);
-  if (chunks <= 2) return launch(NormKernel<T, 2, kLayer>);
-  if (chunks <= 4) return launch(NormKernel<T, 4, kLayer>);
-  return launch(NormKernel<T, 0, kLayer>);
+  const auto launch_rows = [&](auto count) {
+    constexpr int kChunks = count.value;
+    const std::int64_t resident = device.multiprocessors * NormRowsBlocks<T, kChunks>();
+    return launch(NormRowsKernel<T, kChunks, kLayer>, std::min(groups, resident));
+  };
+  if (vectors && chunks <= 1) return launch_rows(std::integral_constant<int, 1>{});
+  if (vectors && chunks <= 2) return launch_rows(std::integral_constant<int, 2>{});
+  if constexpr (sizeof(T) == 2) {
+    if (vectors && chunks <= 3) return launch_rows(std::integral_constant<int, 3>{});
+    if (vectors && chunks <= 4) return launch_rows(std::integral_constant<int, 4>{});
+  }
+  if (chunks <= 2) return launch(NormKernel<T, 2, kLayer>, groups, vectors);
+  if (chunks <= 4) return launch(NormKernel<T, 4, kLayer>, groups, vectors);
+  return launch(NormKernel<T, 0, kLayer>, groups, vectors);
 }
 
 template <bool kLayer>

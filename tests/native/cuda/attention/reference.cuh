@@ -67,7 +67,7 @@ __global__ void ReferenceContract(CoreArgs args, int block_keys) {
         for (int i = 0; i < 2; ++i) {
           const int j = tile + 2 * t + i, key = first + j;
           bool counts = key >= low && key < high;
-          float score = __fmul_rn(c[i], args.plain_scale);
+          float score = c[i];
           if (args.general) {
             const float bias = counts ? BiasOf<T>(args, b, head, token, key) : 0.0f;
             counts = counts && bias != kMinusInf;
@@ -85,9 +85,10 @@ __global__ void ReferenceContract(CoreArgs args, int block_keys) {
       mb = MaxKeepNan(mb, y[j]);
       touched = touched || use[j];
     }
-    mb = rintf(mb);
+    const float factor = args.general ? 1.0f : args.plain_scale;
+    mb = rintf(__fmul_rn(mb, factor));
     for (int j = lane; j < block_keys; j += 32) {
-      const T rounded = FromFloat<T>(use[j] ? BlockExp2(y[j], mb) : 0.0f);
+      const T rounded = FromFloat<T>(use[j] ? BlockExp2Scaled(y[j], factor, mb) : 0.0f);
       p[j] = *reinterpret_cast<const std::uint16_t*>(&rounded);
     }
     __syncwarp();
