@@ -62,7 +62,9 @@ Status Launch(const NormArgs& args, const char* name, Stream stream) {
     if (vectors && chunks <= 4) return launch_rows(std::integral_constant<int, 4>{});
   }
   if (chunks <= 2) return launch(NormKernel<T, 2, kLayer>, groups, vectors);
-  if (chunks <= 4) return launch(NormKernel<T, 4, kLayer>, groups, vectors);
+  if constexpr (sizeof(T) == 4) {
+    if (chunks <= 4) return launch(NormKernel<T, 4, kLayer>, groups, vectors);
+  }
   return launch(NormKernel<T, 0, kLayer>, groups, vectors);
 }
 
