@@ -126,7 +126,7 @@ if wanted alone; then
 fi
 if wanted bad-input; then check bad-input "$program" bad-input; fi
 if wanted completions; then
-  if [ ${#stock[@]} -eq 0 ]; then check completions "$program" completions; else check completions "$peer" completions --stock --seconds 20; fi
+  if [ ${#stock[@]} -eq 0 ]; then check completions "$program" completions --seconds $((limit / 4)); else check completions "$peer" completions --stock --arrivals batches --seconds $((limit / 4)); fi
 fi
 if wanted invariance; then
   check invariance "$program" invariance

@@ -44,14 +44,24 @@ public static class BatchInvariance
         AuditResult result = await Task.Run(
             () => InvarianceAudit.Run(ModelFolder.OpenDecoder(model), options.Decoder, options.Audit, cancellation: cancellation), cancellation).ConfigureAwait(false);
         cancellation.ThrowIfCancellationRequested();
-        if (result.Axes.FirstOrDefault(axis => axis.Varies) is { } varying)
+        if (result.Axes.Any(axis => axis.Varies))
         {
-            throw new BatchInvarianceException(
-                $"{result.Subject.Model} with {result.Subject.Provider} kernels depends on {string.Join(", ", result.Axes.Where(axis => axis.Varies).Select(axis => axis.Name))}. "
-                + $"{char.ToUpperInvariant(varying.Name[0])}{varying.Name[1..]}: {AuditMessage.Axis(varying)}{(result.Blame is { } blame ? $" {AuditMessage.Blame(blame)}" : "")}",
-                result);
+            throw new BatchInvarianceException(Message(result, options.Decoder.Kernels), result);
         }
 
         return result.IsInvariant ? result : throw new VerificationException($"{model}: nothing was compared, so nothing was shown: choose axes that can be run.");
+    }
+
+    // The axis with the nodes, or else the first.
+    private static string Message(AuditResult result, KernelSet kernels)
+    {
+        BlameResult? blame = result.Blame;
+        AuditAxisResult[] varying = [.. result.Axes.Where(axis => axis.Varies)];
+        AuditAxisResult shown = varying.FirstOrDefault(axis => axis.Id == blame?.AxisId) ?? varying[0];
+        string cure = kernels == KernelSet.Stock
+            ? "Run it with batch-invariant kernels: `options.AppendBatchInvariant()` in ONNX Runtime, `config.UseBatchInvariant()` in GenAI, or `ortbi convert` for other hosts."
+            : "That breaks the library's promise: please report it with what `ortbi verify MODEL --json FILE` writes.";
+        return $"{result.Subject.Model} with {result.Subject.Provider} kernels depends on {string.Join(", ", varying.Select(axis => axis.Name))}. "
+            + $"{char.ToUpperInvariant(shown.Name[0])}{shown.Name[1..]}: {AuditMessage.Axis(shown)}{(blame is null ? "" : $" {AuditMessage.Blame(blame)}")} {cure}";
     }
 }

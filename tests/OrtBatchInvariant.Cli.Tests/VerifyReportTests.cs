@@ -34,8 +34,10 @@ public sealed class VerifyReportTests(ITestOutputHelper output) : IDisposable
     {
         VerificationReport stock = Read("stock");
         Assert.False(stock.IsInvariant);
-        Assert.Contains(stock.Audits[0].Blame!.Introducing, node => node.Op == "GroupQueryAttention");
-        Assert.Contains(stock.Audits[0].Blame!.Introducing, node => node.Op == "MatMulNBits");
+        BlamedNode[] blamed = [.. stock.Audits[0].Blames.SelectMany(blame => blame.Introducing)];
+        Assert.Contains(blamed, node => node.Op == "GroupQueryAttention");
+        Assert.Contains(blamed, node => node.Op == "MatMulNBits");
+        Assert.True(stock.Audits[0].Blames.Count > 1 && stock.Audits[0].Axes.Any(axis => axis is { Varies: true, BaselineDifferent: 0 }));
         VerificationReport ours = Read("batch-invariant");
         Assert.True(ours.IsInvariant);
         Assert.Null(ours.Audits[0].Blame);
@@ -83,14 +85,16 @@ public sealed class VerifyReportTests(ITestOutputHelper output) : IDisposable
             ({
               width: page.documentElement.scrollWidth,
               verdict: page.getElementById('verdict').textContent,
-              first: page.getElementById('first-node')?.textContent ?? '',
+              first: page.querySelector('details[open] .first-node')?.textContent ?? '',
+              blamed: [...page.querySelectorAll('details[data-blame]')].map(details => details.dataset.blame),
               axes: [...page.querySelectorAll('table.axes tr[data-axis]')].map(row => ({
                 axis: row.dataset.axis,
                 different: row.querySelector('[data-is=different]')?.textContent ?? '',
+                own: row.querySelector('[data-is=own]')?.textContent ?? '',
                 compared: row.querySelector('[data-is=compared]')?.textContent ?? '',
               })),
               completions: [...page.querySelectorAll('#completions tr[data-decoding]')].map(row => row.querySelector('[data-is=logits]').textContent),
-              charts: [...page.querySelectorAll('figure svg')].map(svg => ({
+              charts: [...page.querySelectorAll('figure svg')].filter(svg => !svg.closest('details:not([open])')).map(svg => ({
                 id: svg.id, width: svg.getBoundingClientRect().width, height: svg.getBoundingClientRect().height,
                 bars: [...svg.querySelectorAll('rect:not(.key)')].filter(bar => bar.getBoundingClientRect().height > 0).length,
                 text: Math.min(...[...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect().height)),
@@ -106,12 +110,14 @@ public sealed class VerifyReportTests(ITestOutputHelper output) : IDisposable
         Assert.All(report.Audits[0].Axes.Zip(axes).Where(pair => pair.First.ElementsCompared > 0), pair =>
         {
             Assert.Equal(pair.First.ElementsDifferent, Number(pair.Second.GetProperty("different")));
+            Assert.Equal(pair.First.BaselineDifferent, Number(pair.Second.GetProperty("own")));
             Assert.Equal(pair.First.ElementsCompared, Number(pair.Second.GetProperty("compared")));
         });
         Assert.Equal(
             report.Completions.SelectMany(result => result.Decodings).Select(decoding => (long)decoding.DistinctLogits),
             seen.GetProperty("completions").EnumerateArray().Select(Number));
         Assert.Contains(report.Audits[0].Blame?.First?.Name ?? "", seen.GetProperty("first").GetString()!, StringComparison.Ordinal);
+        Assert.Equal(report.Audits[0].Blames.Select(blame => blame.AxisId), seen.GetProperty("blamed").EnumerateArray().Select(id => id.GetString()));
         JsonElement[] charts = [.. seen.GetProperty("charts").EnumerateArray()];
         Assert.True(charts.Length >= (report.IsInvariant ? 3 : 4));
         Assert.All(charts, chart =>

@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using System.Text.Json;
+using Google.Protobuf;
 using OrtBatchInvariant.Cli.Tests.Support;
+using OrtBatchInvariant.Models.Onnx;
 using OrtBatchInvariant.Tests.Support;
 using OrtBatchInvariant.Verification.Audit.Reports;
 using Xunit.Abstractions;
@@ -25,6 +27,11 @@ public sealed class VerifyTests(Support.Models models, ITestOutputHelper output)
         VerificationReport report = VerificationReport.Parse(await System.IO.File.ReadAllTextAsync(json));
         Assert.Equal([false, true], report.Audits.Select(audit => audit.IsInvariant));
         Assert.Equal("MatMulNBits", report.Audits[0].Blame!.First!.Op);
+        Assert.All(report.Audits[0].Axes.Where(axis => axis.BaselineDifferent > 0), axis => Assert.Contains(report.Audits[0].Blames, blame => blame.AxisId == axis.Id && blame.First is not null));
+
+        // The approved examples are of this library.
+        VerificationReport approved = VerificationReport.Parse(await System.IO.File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "approved", "batch-invariant.json")));
+        Assert.Equal(report.Audits[1].Subject.Contracts, approved.Audits[0].Subject.Contracts);
         Assert.All(report.Audits, audit => Assert.True(audit.Axes.Single(axis => axis.Id == "fresh-process").ElementsCompared > 0, "a fresh process ran"));
         Assert.All(report.Audits[1].Axes.Where(axis => axis.NotRun is null), axis => Assert.True(axis.IsInvariant, axis.ToString()));
         Assert.Equal(2, report.Audits[1].Axes.Count(axis => axis.NotRun is not null));
@@ -54,6 +61,18 @@ public sealed class VerifyTests(Support.Models models, ITestOutputHelper output)
         Assert.All(report.Completions, served => Assert.True(served is { Preemptions: > 0, LargestBatch: 6, TokensPerSecond: > 0 }, served.ToString()));
     }
 
+    [Fact]
+    public async Task ThePromptCanBeChosen()
+    {
+        string json = File("report.json");
+        ToolResult result = await Run(
+            ["verify", models.Random, "--completions", "5", "--choose-prompt", "2", "--prompt-tokens", "20", "--tokens", "4", "--max-rows", "3", "--json", json]);
+
+        Assert.Equal((ExitCode.Success, ""), (result.ExitCode, result.Error));
+        Assert.Equal(20, VerificationReport.Parse(await System.IO.File.ReadAllTextAsync(json)).Completions[0].PromptTokens);
+        (await Run(["verify", models.Random, "--choose-prompt", "2"])).AssertFailedWith(ExitCode.Usage, "--choose-prompt", "--completions");
+    }
+
     /// <summary>Digests that were recorded with one instruction set hold with the others.</summary>
     [Theory]
     [InlineData("scalar")]
@@ -71,6 +90,7 @@ public sealed class VerifyTests(Support.Models models, ITestOutputHelper output)
         Assert.Equal((ExitCode.Success, ""), (result.ExitCode, result.Error));
         Assert.Contains("HOLDS The logits of all 166 positions", result.Output, StringComparison.Ordinal);
         Assert.Equal(instructionSet != "scalar", result.Output.Contains("instruction set, scalar then", StringComparison.Ordinal));
+        Assert.DoesNotContain("contracts", result.Output, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -116,7 +136,7 @@ public sealed class VerifyTests(Support.Models models, ITestOutputHelper output)
 
         string error = await process.StandardError.ReadToEndAsync();
         await process.WaitForExitAsync();
-        Assert.Equal((ExitCode.Cancelled, "ortbi: Stopped."), (process.ExitCode, error.Trim()));
+        Assert.Equal((ExitCode.Cancelled, "ortbi: Stopped."), (process.ExitCode, Tool.WithoutProgress(error).Trim()));
         VerificationReport report = VerificationReport.Parse(await System.IO.File.ReadAllTextAsync(json));
         Assert.False(report.IsComplete);
         Assert.Contains("The run was stopped.", await System.IO.File.ReadAllTextAsync(html), StringComparison.Ordinal);
@@ -136,9 +156,32 @@ public sealed class VerifyTests(Support.Models models, ITestOutputHelper output)
         string text = File("model.onnx");
         await System.IO.File.WriteAllTextAsync(text, "this is no model");
         (await Run(["verify", text])).AssertFailedWith(ExitCode.Failure, text);
+        (await Run(["verify", _temporary.Path])).AssertFailedWith(ExitCode.Failure, _temporary.Path, "genai_config.json", text);
+        (await Run(["verify", models.Int4, "--provider", ""])).AssertFailedWith(ExitCode.Usage, "--provider", "batch-invariant");
+        (await Run(["verify", models.Random, "--completions", "10", "--max-rows", "100000000"])).AssertFailedWith(ExitCode.Failure, "100000000 rows", "GiB", "fewer rows");
+        if (!System.IO.File.Exists("/dev/nvidiactl"))
+        {
+            (await Run(["verify", models.Random, "--provider", "cuda"])).AssertFailedWith(ExitCode.Failure, "GPU 0", "CUDA provider");
+            (await Run(["verify", models.Random, "--device", "cuda"])).AssertFailedWith(ExitCode.Failure, "GPU");
+        }
+
+        string other = File("other.onnx");
+        System.IO.File.WriteAllBytes(other, NoDecoder());
+        (await Run(["verify", other])).AssertFailedWith(ExitCode.Failure, other, "input_ids");
     }
 
     public void Dispose() => _temporary.Dispose();
+
+    private static byte[] NoDecoder()
+    {
+        ValueInfoProto Value(string name) => new()
+        {
+            Name = name,
+            Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)TensorProto.Types.DataType.Float, Shape = new TensorShapeProto { Dim = { new TensorShapeProto.Types.Dimension { DimValue = 4 } } } } },
+        };
+        var graph = new GraphProto { Name = "other", Input = { Value("x") }, Output = { Value("y") }, Node = { new NodeProto { Name = "relu", OpType = "Relu", Input = { "x" }, Output = { "y" } } } };
+        return new ModelProto { IrVersion = 10, Graph = graph, OpsetImport = { new OperatorSetIdProto { Domain = "", Version = 21 } } }.ToByteArray();
+    }
 
     private string File(string name) => Path.Combine(_temporary.Path, name);
 

@@ -40,6 +40,12 @@ internal static class VerifyCommand
             Validators = { result => Arguments.AtLeast(result, 2) },
         };
         var arrivals = new Option<Arrivals>("--arrivals") { Description = "How the others come: poisson, or in batches.", DefaultValueFactory = _ => Arrivals.Poisson };
+        var choosePrompt = new Option<int?>("--choose-prompt")
+        {
+            Description = "Of N texts that the model writes, complete the one whose completions differ most with the first provider.",
+            HelpName = "N",
+            Validators = { result => Arguments.AtLeast(result, 1) },
+        };
         var record = new Option<string?>("--record") { Description = "Write digests of the logits to FILE.", HelpName = "FILE" };
         var check = new Option<string?>("--check") { Description = "Compare logits with the digests in FILE. Exit code 3 if they differ.", HelpName = "FILE" };
         var html = new Option<string?>("--html") { Description = "Write the results to FILE as a page of its own.", HelpName = "FILE" };
@@ -49,7 +55,7 @@ internal static class VerifyCommand
         Option<int?> threads = Arguments.Threads();
         var command = new Command("verify", "Audit a model: compare logits as bytes along every axis of the promise, and name the nodes that differ. Exit code 3 if any logit does.")
         {
-            model, provider, device, axes, quick, seed, prompt, promptTokens, tokens, maxRows, completions, arrivals, record, check, json, junit, html, threads, fresh,
+            model, provider, device, axes, quick, seed, prompt, promptTokens, tokens, maxRows, completions, arrivals, choosePrompt, record, check, json, junit, html, threads, fresh,
         };
         provider.Validators.Add(result =>
         {
@@ -79,6 +85,14 @@ internal static class VerifyCommand
             }
         });
 
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(choosePrompt) is not null && (result.GetValue(completions) is null || result.GetValue(prompt) is not null))
+            {
+                result.AddError("--choose-prompt needs --completions, and no --prompt");
+            }
+        });
+
         command.SetAction((parsed, cancellation) => Task.Run(
             () => VerifyRun.Run(
                 new VerifyRequest
@@ -95,6 +109,7 @@ internal static class VerifyCommand
                     MaxRows = parsed.GetValue(maxRows),
                     Completions = parsed.GetValue(completions),
                     Arrivals = parsed.GetValue(arrivals),
+                    ChoosePrompt = parsed.GetValue(choosePrompt),
                     RecordFile = parsed.GetValue(record),
                     CheckFile = parsed.GetValue(check),
                     JsonFile = parsed.GetValue(json),

@@ -14,7 +14,7 @@ internal static class AuditReport
         var table = new Table().Border(TableBorder.Rounded)
             .Title($"[bold]{Markup.Escape(result.Subject.Model)}, {Markup.Escape(result.Subject.Provider)}[/]")
             .Caption($"[grey]{Markup.Escape(AuditResult.ComparedWith)}[/]")
-            .AddColumns("The text alone, against", "Logits compared", "different", "max ulp", "max diff", "argmax flips", "text parts at");
+            .AddColumns("The text alone, against", "Logits compared", "different", "by this alone", "max ulp", "max diff", "argmax flips", "text parts at");
         foreach (TableColumn column in table.Columns.Skip(1))
         {
             column.RightAligned();
@@ -27,6 +27,7 @@ internal static class AuditReport
                 $"{Markup.Escape(axis.Name)} [grey]{Markup.Escape(axis.Values)}[/]",
                 Number(axis.ElementsCompared),
                 $"[{style}]{(axis.ElementsCompared > 0 ? Number(axis.ElementsDifferent) : "not run")}[/]",
+                axis.Varies ? Number(axis.BaselineDifferent) : "",
                 axis.Varies ? Number(axis.MaxUlp) : "",
                 axis.Varies ? axis.MaxLogitDifference.ToString("G3", CultureInfo.InvariantCulture) : "",
                 axis.Varies ? $"{Number(axis.ArgmaxFlips)} of {Number(axis.PositionsCompared)}" : "",
@@ -39,23 +40,28 @@ internal static class AuditReport
             console.MarkupLineInterpolated($"[grey]{axis.Name}: {axis.NotRun}[/]");
         }
 
-        if (result.Blame is { } blame)
+        foreach (BlameResult blame in result.Blames)
         {
-            PrintBlame(blame, console);
+            PrintBlame(blame, isWhole: blame == result.Blame, console);
         }
 
         PrintVerdict(result, console);
     }
 
-    private static void PrintBlame(BlameResult blame, IAnsiConsole console)
+    // Of the axis whose logits differ most with its nodes, of the others in two lines.
+    private static void PrintBlame(BlameResult blame, bool isWhole, IAnsiConsole console)
     {
-        console.MarkupLineInterpolated($"[bold]Blame[/], {blame.Axis}: {blame.Batch}{(blame.GraphOptimizations ? "" : "; graph optimisations off")}");
+        console.MarkupLineInterpolated($"[bold]Blame[/], {blame.Axis}: {blame.Batch}, against {blame.Against}{(blame.GraphOptimizations ? "" : "; graph optimisations off")}");
         if (blame.First is { } first)
         {
             console.MarkupLineInterpolated($"First node that differs: [red]{first.Name}[/] ({first.Op}, {first.Provider}) {first.Shapes}");
         }
 
-        if (blame.Introducing.Count > 0)
+        if (blame.Introducing.Count > 0 && !isWhole)
+        {
+            console.MarkupLineInterpolated($"[grey]Given equal inputs, these differ: {AuditMessage.Ops(blame)}[/]");
+        }
+        else if (blame.Introducing.Count > 0)
         {
             var table = new Table().Border(TableBorder.Rounded).AddColumns("Given equal inputs, differs", "Op", "Provider", "different", "max ulp", "relative");
             foreach (TableColumn column in table.Columns.Skip(3))
@@ -74,7 +80,7 @@ internal static class AuditReport
             console.Write(table);
             if (blame.Introducing.Count > BlamedNodes)
             {
-                console.MarkupLineInterpolated($"[grey]and {blame.Introducing.Count - BlamedNodes} more nodes: {Ops(blame.Introducing)}[/]");
+                console.MarkupLineInterpolated($"[grey]and {blame.Introducing.Count - BlamedNodes} more nodes; in all {AuditMessage.Ops(blame)}[/]");
             }
         }
 
@@ -83,9 +89,6 @@ internal static class AuditReport
             console.MarkupLineInterpolated($"[yellow]{blame.Note}[/]");
         }
     }
-
-    private static string Ops(IEnumerable<BlamedNode> nodes) => string.Join(
-        ", ", nodes.GroupBy(node => node.Op).OrderByDescending(group => group.Count()).Select(group => $"{group.Count()} {group.Key}"));
 
     private static void PrintVerdict(AuditResult result, IAnsiConsole console)
     {

@@ -31,6 +31,9 @@ internal sealed record VerifyRequest
 
     public Arrivals Arrivals { get; init; }
 
+    /// <summary>Texts to choose the prompt of completions from; null for none.</summary>
+    public int? ChoosePrompt { get; init; }
+
     public string? RecordFile { get; init; }
 
     public string? CheckFile { get; init; }

@@ -19,6 +19,7 @@ internal sealed class VerifyRun
     private readonly VerifyRequest _request;
     private readonly ModelFolder _folder;
     private readonly CancellationToken _cancellation;
+    private int[]? _prompt;
 
     private VerifyRun(VerifyRequest request, ModelFolder folder, CancellationToken cancellation)
     {
@@ -110,15 +111,24 @@ internal sealed class VerifyRun
         using DecoderModel model = DecoderModel.Open(_folder, _request.Decoder(provider));
         var options = new ServingOptions
         {
-            Prompt = prompt ?? (_folder.HasTokenizer ? PromptReader.Encode(_folder, UsualPrompt) : PromptReader.Draw(model, RandomPromptTokens, _request.Seed)),
+            Prompt = prompt ?? [],
             Completions = _request.Completions!.Value,
             Arrivals = _request.Arrivals,
             Seed = _request.Seed,
         };
         options = options with { NewTokens = _request.Tokens ?? options.NewTokens, MaxRows = _request.MaxRows ?? options.MaxRows };
+        _prompt ??= prompt ?? ServingPrompt(model, options, provider, bar);
         return ServingExperiment.Run(
-            model, options, new DirectProgress<(int Done, int Total)>(step => bar.Set(step.Done, step.Total, $"{provider}: {step.Done} completions")), _cancellation);
+            model, options with { Prompt = _prompt }, new DirectProgress<(int Done, int Total)>(step => bar.Set(step.Done, step.Total, $"{provider}: {step.Done} completions")), _cancellation);
     }
+
+    // The same for all providers.
+    private int[] ServingPrompt(DecoderModel model, ServingOptions options, string provider, IProgressBar bar) => _request.ChoosePrompt is { } count
+        ? PromptChoice.Choose(
+            model, options, PromptChoice.Write(model, count, _request.PromptTokens, _request.Seed),
+            new DirectProgress<(int Done, int Total)>(step => bar.Set(step.Done, step.Total, $"{provider}: {step.Done} prompts tried")), _cancellation)
+        : _folder.HasTokenizer ? PromptReader.Encode(_folder, UsualPrompt)
+        : PromptReader.Draw(model, RandomPromptTokens, _request.Seed);
 
     private int Record(string file)
     {

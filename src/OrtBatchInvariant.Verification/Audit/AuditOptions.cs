@@ -41,12 +41,16 @@ public sealed record AuditOptions
     /// </summary>
     public Action<string, string>? FreshProcess { get; init; }
 
-    /// <summary>Whether nodes are named that make a difference, if there is one.</summary>
+    /// <summary>Whether nodes are named that make a difference, for each axis along which there is one.</summary>
     public bool FindsBlame { get; init; } = true;
 
     /// <summary>Bytes of intermediate values that are held at a time while nodes are examined.</summary>
     /// <value>The default is 512 MiB.</value>
     public long BlameBytes { get; init; } = 512L << 20;
+
+    /// <summary>How long nodes may be examined, for all axes together; what was found until then is reported, and that it is not all.</summary>
+    /// <value>The default is 10 minutes.</value>
+    public TimeSpan BlameTime { get; init; } = TimeSpan.FromMinutes(10);
 }
 
 /// <summary>How far an audit is.</summary>

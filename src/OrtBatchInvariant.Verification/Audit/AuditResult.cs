@@ -24,6 +24,14 @@ public sealed record AuditAxisResult(string Id, string Name, string Values)
     /// <summary>Those of them whose bytes differ.</summary>
     public long ElementsDifferent { get; init; }
 
+    /// <summary>
+    /// Those whose bytes differ from the <see cref="Baseline"/>: what the axis changes by itself, whatever the number of rows changes.
+    /// </summary>
+    public long BaselineDifferent { get; init; }
+
+    /// <summary>The same batch without what the axis varies, in words.</summary>
+    public string Baseline { get; init; } = "";
+
     /// <summary>The largest difference, in representable numbers of the logits' type.</summary>
     public long MaxUlp { get; init; }
 
@@ -56,7 +64,7 @@ public sealed record AuditAxisResult(string Id, string Name, string Values)
     [JsonIgnore]
     public bool Varies => ElementsDifferent > 0;
 
-    /// <summary>A small batch whose logits differ.</summary>
+    /// <summary>A small batch whose logits differ: from its baseline if any does, otherwise from the text alone.</summary>
     internal BatchPlan? Failing { get; init; }
 
     internal static AuditAxisResult From(AuditAxis axis, AuditText text, int runs, LogitsComparison comparison, BatchPlan? failing, string? notRun) =>
@@ -65,6 +73,8 @@ public sealed record AuditAxisResult(string Id, string Name, string Values)
             Runs = runs,
             ElementsCompared = comparison.Difference.Compared,
             ElementsDifferent = comparison.Difference.Different,
+            BaselineDifferent = comparison.Own.Different,
+            Baseline = axis.Baseline,
             MaxUlp = comparison.Difference.MaxUlp,
             MaxLogitDifference = comparison.Difference.MaxAbsolute,
             PositionsCompared = comparison.Positions,
@@ -100,12 +110,16 @@ public sealed record AuditSubject(
 public sealed record AuditResult(
     AuditSubject Subject, IReadOnlyList<AuditAxisResult> Axes, int PromptTokens, int NewTokens, int Seed, double Seconds, bool IsComplete)
 {
-    /// <summary>What the axes have in common, for readers of a report.</summary>
+    /// <summary>What the two counts of an axis mean, for readers of a report.</summary>
     public const string ComparedWith =
-        "Each batch is compared with the text alone in its batch: where a batch has several rows, what their number changes shows as well.";
+        "Different: from the text alone in its batch. By this alone: from the same batch without what the axis varies, so that what the number of rows changes does not count.";
 
-    /// <summary>The nodes that make the difference; null where there is none, or nobody asked.</summary>
-    public BlameResult? Blame { get; init; }
+    /// <summary>The nodes that make the difference, an axis each, in the order of the axes; empty where there is none, or nobody asked.</summary>
+    public IReadOnlyList<BlameResult> Blames { get; init; } = [];
+
+    /// <summary>The blame of the axis whose logits differ most; null if there is none.</summary>
+    [JsonIgnore]
+    public BlameResult? Blame => Blames.MaxBy(blame => Axes.FirstOrDefault(axis => axis.Id == blame.AxisId)?.MaxLogitDifference ?? 0);
 
     /// <summary>Whether something was compared and nothing differed.</summary>
     [JsonIgnore]

@@ -7,6 +7,7 @@ internal sealed class AuditText
 {
     private readonly AuditOptions _options;
     private readonly DecoderModel _model;
+    private BatchPlan? _alone;
 
     public AuditText(DecoderModel model, AuditOptions options)
     {
@@ -51,6 +52,9 @@ internal sealed class AuditText
 
     /// <summary>The largest batch whose logits fit the memory that they may take.</summary>
     public int MaxRows => (int)Math.Clamp(_options.LogitsBytes / ((long)Shape.LogitsBytes * PromptLength), 1, _options.MaxRows);
+
+    /// <summary>The text alone in its batch.</summary>
+    public BatchPlan AlonePlan => _alone ??= AxisPlans.Alone(this);
 
     public void Complete(IReadOnlyList<int> completion) => Tokens = [.. Tokens.Take(PromptLength), .. completion];
 

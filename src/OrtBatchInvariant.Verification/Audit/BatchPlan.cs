@@ -32,6 +32,9 @@ internal sealed record BatchPlan(int Rows, int Prompt, IReadOnlyList<int> Steps)
 
     public int Seed { get; init; }
 
+    /// <summary>The same batch without what its axis varies; null where that is the text alone.</summary>
+    public BatchPlan? Baseline { get; init; }
+
     /// <summary>Tokens of the first run and all later ones, in order.</summary>
     public IEnumerable<int> Runs => Steps.Prepend(Prompt);
 

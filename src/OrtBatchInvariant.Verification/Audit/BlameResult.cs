@@ -20,9 +20,11 @@ public sealed record BlamedNode(
 /// <param name="RelativeDifference">Root mean square of the difference over that of the output.</param>
 public sealed record NodeDifference(string Node, int Order, int? Layer, double RelativeDifference);
 
-/// <summary>The nodes that make the logits of a batch differ from those of the text alone.</summary>
-/// <param name="Axis">The axis whose batch was examined.</param>
+/// <summary>The nodes that make the logits of a batch differ.</summary>
+/// <param name="AxisId">The axis whose batch was examined, as a command line names it.</param>
+/// <param name="Axis">Its name.</param>
 /// <param name="Batch">The batch, in words.</param>
+/// <param name="Against">What it was compared with, in words.</param>
 /// <param name="First">The first node in topological order whose output differs; null if the difference did not come back.</param>
 /// <param name="Introducing">Nodes that were given equal inputs and gave different outputs, most harmful first.</param>
 /// <param name="Nodes">Every node with a floating-point output that could be compared.</param>
@@ -30,8 +32,10 @@ public sealed record NodeDifference(string Node, int Order, int? Layer, double R
 /// <param name="NodesExamined">Nodes that were given equal inputs.</param>
 /// <param name="Note">What else is to be known; null if nothing is.</param>
 public sealed record BlameResult(
+    string AxisId,
     string Axis,
     string Batch,
+    string Against,
     BlamedNode? First,
     IReadOnlyList<BlamedNode> Introducing,
     IReadOnlyList<NodeDifference> Nodes,

@@ -53,7 +53,7 @@ public static class FreshRun
 
             using FileStream stream = File.OpenRead(logits);
             byte[] bytes = new byte[text.Shape.LogitsBytes];
-            LogitsComparison.RowComparison row = comparison.Row(1);
+            LogitsComparison.RowComparison row = comparison.Row(1, comparison.Reference);
             for (int position = 0; position < text.Length; position++)
             {
                 stream.ReadExactly(bytes);

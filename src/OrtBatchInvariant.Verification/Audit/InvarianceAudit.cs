@@ -52,23 +52,16 @@ public sealed partial class InvarianceAudit : IDisposable
         using var audit = new InvarianceAudit(models, options, progress, cancellation);
         var results = new List<AuditAxisResult>();
         bool isComplete = audit.RunAxes(results, axisDone);
-        BlameResult? blame = null;
-        AuditAxisResult? worst = results.Where(axis => axis.Failing is not null).MaxBy(axis => axis.MaxLogitDifference);
-        if (isComplete && options.FindsBlame && worst is not null)
+        IReadOnlyList<BlameResult> blames = [];
+        if (isComplete && options.FindsBlame)
         {
             try
             {
-                blame = Blame.BlameSearch.Run(models, audit._text, worst, progress, cancellation);
+                blames = Blame.BlameSearch.Run(models, audit._text, ToBlame(results), progress, cancellation);
             }
             catch (OperationCanceledException)
             {
                 isComplete = false;
-            }
-            catch (Exception exception) when (exception is OnnxRuntimeException or VerificationException)
-            {
-                // What was measured stands, whatever the provider makes of single nodes.
-                blame = new BlameResult(
-                    worst.Name, worst.Failing!.Description, null, [], [], false, 0, $"Nodes could not be examined: {DecoderModel.OneLine(exception)}");
             }
         }
 
@@ -76,12 +69,19 @@ public sealed partial class InvarianceAudit : IDisposable
             SubjectReader.Read(models.Base), results, audit._text.PromptLength, options.NewTokens, options.Seed,
             Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds, 1), isComplete)
         {
-            Blame = blame,
+            Blames = blames,
         };
     }
 
     /// <inheritdoc/>
     public void Dispose() => _models.Dispose();
+
+    // Where only the number of rows makes a difference, the axis of batch sizes has the nodes.
+    private static IReadOnlyList<AuditAxisResult> ToBlame(IReadOnlyList<AuditAxisResult> results)
+    {
+        bool sizesVary = results.Any(axis => axis is { Id: "batch-size", Varies: true });
+        return [.. results.Where(axis => axis.Failing is not null && (axis.BaselineDifferent > 0 || !sizesVary))];
+    }
 
     // False if it was stopped; the axis that was under way is in the results as far as it came.
     private bool RunAxes(List<AuditAxisResult> results, Action<AuditAxisResult>? axisDone)
@@ -90,40 +90,64 @@ public sealed partial class InvarianceAudit : IDisposable
             .Select(axis => (Axis: axis, Refusal: axis.Refusal(_text)))
             .Select(item => (item.Axis, item.Refusal, Plans: item.Refusal is null ? item.Axis.Plans(_text).ToList() : []))
             .ToList();
-        _total = plans.Sum(item => item.Plans.Count);
+        _total = plans.Sum(item => WithBaselines(item.Plans).Count);
         foreach ((AuditAxis axis, string? refusal, List<BatchPlan> batches) in plans)
         {
-            var counter = new AxisCounter(_reference);
+            var counter = new AxisCounter(_text, _reference, batches);
             try
             {
-                switch (axis.Mode)
-                {
-                    case AxisMode.AtOnce when batches.Count > 0:
-                        RunAtOnce(axis, batches, [.. batches.Select(_ => _models.Base)], counter);
-                        break;
-                    case AxisMode.Sessions when batches.Count > 0:
-                        RunInSessions(axis, batches, counter);
-                        break;
-                    case AxisMode.FreshProcess:
-                        RunInTurn(axis, batches, counter, (_, comparison) => FreshRun.Compare(_text, comparison));
-                        break;
-                    default:
-                        RunInTurn(axis, batches, counter, (plan, comparison) => Run(plan, _models.For(plan), comparison));
-                        break;
-                }
+                RunAxis(axis, batches, counter);
             }
             catch (OperationCanceledException)
             {
-                results.Add(counter.Result(axis, _text, "stopped"));
+                results.Add(counter.Result(axis, "stopped"));
                 return false;
             }
 
-            results.Add(counter.Result(axis, _text, refusal));
+            results.Add(counter.Result(axis, refusal));
             axisDone?.Invoke(results[^1]);
         }
 
         _progress?.Report(new AuditProgress("", _total, _total));
         return true;
+    }
+
+    private void RunAxis(AuditAxis axis, List<BatchPlan> batches, AxisCounter counter)
+    {
+        switch (axis.Mode)
+        {
+            case AxisMode.AtOnce or AxisMode.Sessions when batches.Count > 0:
+                RunInTurn(axis, [.. batches.Select(plan => plan.Baseline).OfType<BatchPlan>()], counter);
+                if (axis.Mode == AxisMode.AtOnce)
+                {
+                    RunAtOnce(axis, batches, [.. batches.Select(_ => _models.Base)], counter);
+                }
+                else
+                {
+                    RunInSessions(axis, batches, counter);
+                }
+
+                break;
+            case AxisMode.FreshProcess:
+                foreach (BatchPlan plan in batches)
+                {
+                    Step(axis);
+                    int? different = FreshRun.Compare(_text, counter.Comparison);
+                    counter.Count(plan, new Outcome(different, different is not null));
+                }
+
+                break;
+            default:
+                RunInTurn(axis, WithBaselines(batches), counter);
+                break;
+        }
+    }
+
+    // Each batch once, its baseline before it.
+    private static List<BatchPlan> WithBaselines(IEnumerable<BatchPlan> plans)
+    {
+        var seen = new HashSet<object>(ReferenceEqualityComparer.Instance);
+        return [.. plans.SelectMany(plan => plan.Baseline is { } baseline ? new[] { baseline, plan } : [plan]).Where(seen.Add)];
     }
 
     // Of what ONNX Runtime says of a node that failed, the part that is about the node; otherwise all but the file's folder.
@@ -134,14 +158,14 @@ public sealed partial class InvarianceAudit : IDisposable
     [GeneratedRegex(@"running (\S+) node\. Name:'([^']*)' Status Message: (.*?)[.)\s]*$")]
     private static partial Regex FailedNode();
 
-    private void RunInTurn(AuditAxis axis, List<BatchPlan> batches, AxisCounter counter, Func<BatchPlan, LogitsComparison, int?> run)
+    private void RunInTurn(AuditAxis axis, List<BatchPlan> batches, AxisCounter counter)
     {
         foreach (BatchPlan plan in batches)
         {
             Step(axis);
             try
             {
-                counter.Count(plan, run(plan, counter.Comparison));
+                counter.Count(plan, Run(plan, _models.For(plan), counter.Comparison, counter));
             }
             catch (VerificationException exception) when (_models.Options.Kernels == KernelSet.Stock)
             {
@@ -185,7 +209,7 @@ public sealed partial class InvarianceAudit : IDisposable
     {
         int runs = _text.Options.IsQuick ? 2 : 6;
         LogitsComparison[] comparisons = [.. batches.Select(_ => new LogitsComparison(_reference))];
-        int?[] different = new int?[batches.Count];
+        var outcomes = new Outcome[batches.Count];
         Exception?[] errors = new Exception?[batches.Count];
         Thread[] threads =
         [
@@ -195,7 +219,7 @@ public sealed partial class InvarianceAudit : IDisposable
                 {
                     for (int run = 0; run < runs && !_cancellation.IsCancellationRequested; run++)
                     {
-                        different[i] = Run(plan, models[i], comparisons[i]) ?? different[i];
+                        outcomes[i] = outcomes[i].Or(Run(plan, models[i], comparisons[i], counter));
                     }
                 }
                 catch (Exception exception)
@@ -214,7 +238,7 @@ public sealed partial class InvarianceAudit : IDisposable
         {
             threads[i].Join();
             counter.Comparison.Add(comparisons[i]);
-            counter.Count(batches[i], different[i], runs);
+            counter.Count(batches[i], outcomes[i], runs);
             Step(axis);
         }
 
@@ -230,11 +254,13 @@ public sealed partial class InvarianceAudit : IDisposable
         _progress?.Report(new AuditProgress(axis.Name, _done++, _total));
     }
 
-    // The first position that differs.
-    private int? Run(BatchPlan plan, DecoderModel model, LogitsComparison comparison)
+    private Outcome Run(BatchPlan plan, DecoderModel model, LogitsComparison comparison, AxisCounter counter)
     {
         using var batch = new DecoderBatch(model, plan.Rows, _text.Capacity(plan), model.PoisonsBuffers);
-        LogitsComparison.RowComparison?[] rows = [.. Enumerable.Range(0, plan.Rows).Select(row => plan.HoldsText(row) ? comparison.Row(plan.Rows) : null)];
+        LogitsReference? baseline = plan.Baseline is not null || counter.IsBaseline(plan) ? counter.BaselineOf(plan) : _reference;
+        int first = Enumerable.Range(0, plan.Rows).First(plan.HoldsText);
+        byte[][] kept = new byte[counter.IsBaseline(plan) ? _text.Length : 0][];
+        LogitsComparison.RowComparison?[] rows = [.. Enumerable.Range(0, plan.Rows).Select(row => plan.HoldsText(row) ? comparison.Row(plan.Rows, baseline) : null)];
         int position = 0;
         foreach ((int count, int[][] tokens) in plan.Runs.Zip(_text.Runs(plan)))
         {
@@ -247,6 +273,11 @@ public sealed partial class InvarianceAudit : IDisposable
                 }
             }
 
+            for (int i = 0; kept.Length > 0 && i < count; i++)
+            {
+                kept[position + i] = logits.Bytes(first, i).ToArray();
+            }
+
             position += count;
         }
 
@@ -255,25 +286,59 @@ public sealed partial class InvarianceAudit : IDisposable
             row?.Finish();
         }
 
-        return rows.Min(row => row?.FirstDifferent);
+        if (kept.Length > 0)
+        {
+            counter.Keep(plan, kept);
+        }
+
+        return new Outcome(rows.Min(row => row?.FirstDifferent), rows.Any(row => row is { DiffersFromBaseline: true }));
+    }
+
+    /// <summary>What a batch came to.</summary>
+    /// <param name="FirstDifferent">The first position whose logits differ from those of the text alone; null if none does.</param>
+    /// <param name="DiffersFromBaseline">Whether logits differ from those of its baseline.</param>
+    private readonly record struct Outcome(int? FirstDifferent, bool DiffersFromBaseline)
+    {
+        public Outcome Or(Outcome later) => new(FirstDifferent ?? later.FirstDifferent, DiffersFromBaseline || later.DiffersFromBaseline);
     }
 
     /// <summary>What one axis comes to while it runs.</summary>
-    private sealed class AxisCounter(LogitsReference reference)
+    private sealed class AxisCounter
     {
+        private readonly AuditText _text;
+        private readonly HashSet<BatchPlan> _isBaseline;
+        private readonly Dictionary<BatchPlan, LogitsReference> _baselines = new(ReferenceEqualityComparer.Instance);
         private int _runs;
         private int _refused;
         private string? _refusal;
         private BatchPlan? _failing;
+        private bool _failsByItself;
 
-        public LogitsComparison Comparison { get; } = new(reference);
+        public AxisCounter(AuditText text, LogitsReference reference, IEnumerable<BatchPlan> batches)
+        {
+            _text = text;
+            _isBaseline = new(batches.Select(plan => plan.Baseline).OfType<BatchPlan>(), ReferenceEqualityComparer.Instance);
+            Comparison = new(reference);
+        }
 
-        public void Count(BatchPlan plan, int? firstDifferent, int runs = 1)
+        public LogitsComparison Comparison { get; }
+
+        /// <summary>Whether other batches are compared with this one.</summary>
+        public bool IsBaseline(BatchPlan plan) => _isBaseline.Contains(plan);
+
+        /// <summary>What a batch is compared with beside the text alone; null if nothing is, or if that was refused.</summary>
+        public LogitsReference? BaselineOf(BatchPlan plan) => plan.Baseline is null ? null : _baselines.GetValueOrDefault(plan.Baseline);
+
+        public void Keep(BatchPlan plan, byte[][] logits) => _baselines[plan] = new LogitsReference(Comparison.Reference.Shape, _text, logits);
+
+        public void Count(BatchPlan plan, Outcome outcome, int runs = 1)
         {
             _runs += runs;
-            if (firstDifferent is not null && (_failing is null || plan.Rows < _failing.Rows))
+            bool isFailing = outcome.FirstDifferent is not null || outcome.DiffersFromBaseline;
+            bool byItself = outcome.DiffersFromBaseline;
+            if (isFailing && (_failing is null || (byItself && !_failsByItself) || (byItself == _failsByItself && plan.Rows < _failing.Rows)))
             {
-                _failing = plan;
+                (_failing, _failsByItself) = (plan, byItself);
             }
         }
 
@@ -283,10 +348,10 @@ public sealed partial class InvarianceAudit : IDisposable
             _refusal ??= reason;
         }
 
-        public AuditAxisResult Result(AuditAxis axis, AuditText text, string? notRun)
+        public AuditAxisResult Result(AuditAxis axis, string? notRun)
         {
             notRun ??= _refusal is null ? null : $"{_refused} of {_refused + _runs} batches were refused: {_refusal}";
-            return AuditAxisResult.From(axis, text, _runs, Comparison, _failing, notRun);
+            return AuditAxisResult.From(axis, _text, _runs, Comparison, _failing, notRun);
         }
     }
 }

@@ -9,12 +9,20 @@ internal sealed class LogitsComparison(LogitsReference reference)
 {
     private readonly LogitsReference _reference = reference;
     private readonly Difference _difference = new();
+    private readonly Difference _own = new();
     private readonly int[] _flips = new int[reference.Length];
     private readonly Dictionary<int, BatchSizeTally> _sizes = [];
     private long _positions;
     private int? _parting;
 
+    /// <summary>The text alone.</summary>
+    public LogitsReference Reference => _reference;
+
+    /// <summary>How logits differ from those of the text alone.</summary>
     public Difference Difference => _difference;
+
+    /// <summary>How they differ from those of the baseline of their batch.</summary>
+    public Difference Own => _own;
 
     public long Positions => _positions;
 
@@ -28,11 +36,14 @@ internal sealed class LogitsComparison(LogitsReference reference)
         [.. _sizes.OrderBy(size => size.Key).Select(size => new BatchSizeCount(size.Key, size.Value.Completions, size.Value.Logits.Count, size.Value.Texts.Count))];
 
     /// <summary>Starts a row of a batch that holds the text.</summary>
-    public RowComparison Row(int rows) => new(this, rows);
+    /// <param name="rows">Rows of the batch.</param>
+    /// <param name="baseline">What it is compared with as well; null for nothing.</param>
+    public RowComparison Row(int rows, LogitsReference? baseline) => new(this, rows, baseline);
 
     public void Add(LogitsComparison other)
     {
         _difference.Add(other._difference);
+        _own.Add(other._own);
         _positions += other._positions;
         _parting = Earlier(_parting, other._parting);
         for (int i = 0; i < _flips.Length; i++)
@@ -71,7 +82,7 @@ internal sealed class LogitsComparison(LogitsReference reference)
     }
 
     /// <summary>One row that holds the text. What it comes to is an answer among others once all positions were compared.</summary>
-    internal sealed class RowComparison(LogitsComparison owner, int rows)
+    internal sealed class RowComparison(LogitsComparison owner, int rows, LogitsReference? baseline)
     {
         private readonly List<string> _logits = [];
         private readonly List<string> _texts = [];
@@ -79,11 +90,21 @@ internal sealed class LogitsComparison(LogitsReference reference)
         /// <summary>The first position whose logits differ; null if none does.</summary>
         public int? FirstDifferent { get; private set; }
 
+        /// <summary>Whether logits differ from those of the baseline.</summary>
+        public bool DiffersFromBaseline { get; private set; }
+
         public void Compare(int position, ReadOnlySpan<byte> logits)
         {
             DecoderShape shape = owner._reference.Shape;
             Difference difference = FloatBits.Compare(shape.LogitsType, owner._reference.Bytes(position), logits);
             owner._difference.Add(difference);
+            if (baseline is not null)
+            {
+                Difference own = baseline == owner._reference ? difference : FloatBits.Compare(shape.LogitsType, baseline.Bytes(position), logits);
+                owner._own.Add(own);
+                DiffersFromBaseline |= own.Different > 0;
+            }
+
             owner._positions++;
             if (difference.Different == 0)
             {

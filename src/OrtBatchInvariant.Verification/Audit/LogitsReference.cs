@@ -3,18 +3,21 @@ using OrtBatchInvariant.Verification.Device;
 
 namespace OrtBatchInvariant.Verification.Audit;
 
-/// <summary>The logits of every position of a text, as bytes, of the text alone in its batch.</summary>
+/// <summary>The logits of every position of a text, as bytes: of the text alone in its batch, or of a row of another batch.</summary>
 internal sealed class LogitsReference
 {
     private readonly byte[][] _positions;
     private readonly int[] _mostLikely;
 
-    private LogitsReference(DecoderShape shape, AuditText text, byte[][] positions, int[] mostLikely)
+    /// <param name="shape">The model.</param>
+    /// <param name="text">The text.</param>
+    /// <param name="positions">The logits of each position.</param>
+    public LogitsReference(DecoderShape shape, AuditText text, byte[][] positions)
     {
         Shape = shape;
         PromptLength = text.PromptLength;
         _positions = positions;
-        _mostLikely = mostLikely;
+        _mostLikely = [.. positions.Select(logits => BatchLogits.MostLikely(shape, logits))];
     }
 
     public DecoderShape Shape { get; }
@@ -23,45 +26,57 @@ internal sealed class LogitsReference
 
     public int Length => _positions.Length;
 
-    /// <summary>Runs the prompt alone in its batch in one run, then its greedy completion token by token, or a completion that is there already.</summary>
+    /// <summary>
+    /// Runs the prompt alone in its batch in one run, then its greedy completion token by token, or a completion that is there already.
+    /// A model without a KV cache is then given the whole text once more in one run, which is what counts.
+    /// </summary>
     /// <exception cref="VerificationException">The logits are such that comparing them would prove nothing.</exception>
     public static LogitsReference Record(DecoderModel model, AuditText text)
     {
-        using var batch = new DecoderBatch(model, 1, text.Length, poisons: model.PoisonsBuffers);
         var positions = new byte[text.Length][];
-        var mostLikely = new int[text.Length];
+        if (model.Shape.HasCache || text.Tokens.Length < text.Length)
+        {
+            Complete(model, text, positions);
+        }
+
+        if (!model.Shape.HasCache)
+        {
+            using var whole = new DecoderBatch(model, 1, text.Length, model.PoisonsBuffers);
+            using BatchLogits logits = whole.Append([text.Tokens]);
+            positions = [.. Enumerable.Range(0, text.Length).Select(position => logits.Bytes(0, position).ToArray())];
+        }
+
+        var reference = new LogitsReference(model.Shape, text, positions);
+        reference.CheckMeaningful(model);
+        return reference;
+    }
+
+    public ReadOnlySpan<byte> Bytes(int position) => _positions[position];
+
+    public int MostLikely(int position) => _mostLikely[position];
+
+    private static void Complete(DecoderModel model, AuditText text, byte[][] positions)
+    {
+        using var batch = new DecoderBatch(model, 1, text.Length, model.PoisonsBuffers);
         bool isComplete = text.Tokens.Length == text.Length;
         var completion = new List<int>();
         using (BatchLogits logits = batch.Append([text.Tokens[..text.PromptLength]]))
         {
             for (int position = 0; position < text.PromptLength; position++)
             {
-                Take(logits, position, position);
+                positions[position] = logits.Bytes(0, position).ToArray();
             }
         }
 
         for (int position = text.PromptLength; position < text.Length; position++)
         {
-            completion.Add(isComplete ? text.Tokens[position] : mostLikely[position - 1]);
+            completion.Add(isComplete ? text.Tokens[position] : BatchLogits.MostLikely(model.Shape, positions[position - 1]));
             using BatchLogits logits = batch.Append([[completion[^1]]]);
-            Take(logits, 0, position);
+            positions[position] = logits.Bytes(0, 0).ToArray();
         }
 
         text.Complete(completion);
-        var reference = new LogitsReference(model.Shape, text, positions, mostLikely);
-        reference.CheckMeaningful(model);
-        return reference;
-
-        void Take(BatchLogits logits, int token, int position)
-        {
-            positions[position] = logits.Bytes(0, token).ToArray();
-            mostLikely[position] = logits.MostLikely(0, token);
-        }
     }
-
-    public ReadOnlySpan<byte> Bytes(int position) => _positions[position];
-
-    public int MostLikely(int position) => _mostLikely[position];
 
     // A model that ignores its input, or a comparison that sees nothing, would pass every axis.
     private void CheckMeaningful(DecoderModel model)

@@ -11,23 +11,29 @@ public sealed class BatchLogits : IDisposable
     private readonly OrtValue _value;
     private readonly DecoderShape _shape;
     private readonly int _tokens;
+    private readonly IReadOnlyList<int>? _firsts;
 
-    internal BatchLogits(OrtValue value, DecoderShape shape, int tokens)
+    /// <param name="value">The logits, [rows, tokens, vocabulary].</param>
+    /// <param name="shape">The model.</param>
+    /// <param name="tokens">Tokens of the run.</param>
+    /// <param name="firsts">The first new token of each row, where a run takes earlier ones again; null for 0.</param>
+    internal BatchLogits(OrtValue value, DecoderShape shape, int tokens, IReadOnlyList<int>? firsts = null)
     {
         _value = value;
         _shape = shape;
         _tokens = tokens;
+        _firsts = firsts;
     }
 
     /// <summary>The bytes of the logits of a token of a row.</summary>
     /// <param name="row">The row in the batch.</param>
-    /// <param name="token">The token, counted from the first of this run.</param>
+    /// <param name="token">The token, counted from the first that is new in this run.</param>
     public ReadOnlySpan<byte> Bytes(int row, int token) =>
-        _value.GetTensorMutableRawData().Slice(checked(((row * _tokens) + token) * _shape.LogitsBytes), _shape.LogitsBytes);
+        _value.GetTensorMutableRawData().Slice(checked(((row * _tokens) + (_firsts?[row] ?? 0) + token) * _shape.LogitsBytes), _shape.LogitsBytes);
 
     /// <summary>The most likely token. Among exactly equal logits the lowest id wins.</summary>
     /// <param name="row">The row in the batch.</param>
-    /// <param name="token">The token, counted from the first of this run.</param>
+    /// <param name="token">The token, counted from the first that is new in this run.</param>
     /// <exception cref="VerificationException">A logit is not a number.</exception>
     public int MostLikely(int row, int token) => MostLikely(_shape, Bytes(row, token));
 

@@ -31,7 +31,7 @@ public sealed partial class DecoderBatch
             _ids = Allocate(shape.InputIds, 1);
             _mask = Allocate(shape.AttentionMask, batch.Capacity);
             _positions = Allocate(shape.PositionIds, 1);
-            _logits = Own(batch.AllocateLogits(1), _owned);
+            _logits = Own(batch.AllocateLogits(1, isReused: false), _owned);
             if (batch._model.Options.EnableCudaGraph)
             {
                 _options.AddRunConfigEntry("gpu_graph_id", batch._model.NextGraph().ToString(CultureInfo.InvariantCulture));

@@ -19,6 +19,7 @@ public sealed partial class DecoderBatch : IDisposable
     private readonly DecoderCache _cache;
     private readonly int[] _lengths;
     private readonly List<int>[] _slots;
+    private readonly List<int>[] _texts;
     private readonly RunOptions _uncaptured = new();
     private readonly OrtIoBinding _binding;
     private FixedStep? _fixedStep;
@@ -55,6 +56,7 @@ public sealed partial class DecoderBatch : IDisposable
         _poisons = poisons;
         _lengths = lengths;
         _slots = [.. lengths.Select(length => new List<int>(Enumerable.Range(0, length)))];
+        _texts = [.. lengths.Select(_ => new List<int>())];
         Capacity = capacity;
         if (model.Options.EnableCudaGraph)
         {
@@ -68,7 +70,7 @@ public sealed partial class DecoderBatch : IDisposable
         }
         else
         {
-            _cache = new GrowingCache(model, lengths.Length);
+            _cache = _shape.HasCache ? new GrowingCache(model, lengths.Length) : new NoCache();
         }
 
         _binding = model.Session.CreateIoBinding();
@@ -86,19 +88,23 @@ public sealed partial class DecoderBatch : IDisposable
     /// <summary>Where in the KV cache the tokens of each row are.</summary>
     internal IReadOnlyList<IReadOnlyList<int>> Slots => _slots;
 
+    /// <summary>Tokens of the last run, padding included.</summary>
+    internal int Width { get; private set; }
+
     /// <summary>Tokens in the KV buffer of each sequence.</summary>
     public IReadOnlyList<int> Lengths => _lengths;
 
     /// <summary>
     /// Takes tokens of every row in one run. The first time rows may differ in length: shorter ones are padded on the right. Later all
-    /// take equally many.
+    /// take equally many. A model without a KV cache is given each row's whole text so far.
     /// </summary>
     /// <param name="tokens">The tokens of each row.</param>
     /// <returns>The logits of every token; those of padding mean nothing.</returns>
     public BatchLogits Append(IReadOnlyList<int[]> tokens)
     {
+        int[] firsts = [.. tokens.Select((_, row) => FirstToken(row))];
         OrtValue logits = Run(tokens);
-        return ToHost(logits, tokens.Max(row => row.Length));
+        return ToHost(logits, Width, firsts);
     }
 
     /// <summary>As <see cref="Append"/>, but leaves the logits on the device, unread.</summary>
@@ -179,14 +185,9 @@ public sealed partial class DecoderBatch : IDisposable
             throw new VerificationException($"{tokens.Count} rows of tokens were given to a batch of {Rows}.");
         }
 
-        int width = tokens.Max(row => row.Length);
-        bool isFirst = _lengths.All(length => length == 0);
-        if (tokens.Any(row => row.Length == 0 || (!isFirst && row.Length != width)))
-        {
-            throw new VerificationException("A row has no tokens, or rows differ in length after the first run: pad the prompts, then give all rows equally many.");
-        }
-
-        Check(_lengths.Max() + width);
+        CheckLengths(tokens);
+        int width = Width = tokens.Select((row, i) => FirstToken(i) + row.Length).Max();
+        Check(_shape.HasCache ? _lengths.Max() + width : width);
         int total = _cache.Width(_lengths.Max(), width);
         long[] ids = new long[Rows * width];
         long[] positions = new long[Rows * width];
@@ -194,11 +195,23 @@ public sealed partial class DecoderBatch : IDisposable
         Array.Fill(ids, _model.Folder.PadTokenId);
         for (int row = 0; row < Rows; row++)
         {
+            int first = FirstToken(row);
+            for (int i = 0; i < first; i++)
+            {
+                ids[(row * width) + i] = _texts[row][i];
+                positions[(row * width) + i] = i;
+            }
+
             for (int i = 0; i < tokens[row].Length; i++)
             {
-                ids[(row * width) + i] = tokens[row][i];
-                positions[(row * width) + i] = _lengths[row] + i;
+                ids[(row * width) + first + i] = tokens[row][i];
+                positions[(row * width) + first + i] = _lengths[row] + i;
                 _slots[row].Add(_cache.Slot(_lengths[row], i));
+            }
+
+            if (!_shape.HasCache)
+            {
+                _texts[row].AddRange(tokens[row]);
             }
 
             _lengths[row] += tokens[row].Length;
@@ -208,7 +221,7 @@ public sealed partial class DecoderBatch : IDisposable
             }
         }
 
-        OrtValue logits = AllocateLogits(width);
+        OrtValue logits = AllocateLogits(width, isReused: true);
         var inputs = new Dictionary<string, OrtValue>();
         try
         {
@@ -315,10 +328,10 @@ public sealed partial class DecoderBatch : IDisposable
         }
     }
 
-    private OrtValue AllocateLogits(int tokens)
+    private OrtValue AllocateLogits(int tokens, bool isReused)
     {
         long[] shape = [Rows, tokens, _shape.VocabularySize];
-        OrtValue logits = _memory.Allocate(_shape.LogitsType, shape);
+        OrtValue logits = isReused && !_memory.IsHost && _storage is not null ? _storage.Logits(Rows, tokens) : _memory.Allocate(_shape.LogitsType, shape);
         if (_poisons)
         {
             _memory.Fill(logits, _shape.LogitsType, 0xFF, shape);
@@ -327,18 +340,35 @@ public sealed partial class DecoderBatch : IDisposable
         return logits;
     }
 
-    private BatchLogits ToHost(OrtValue logits, int tokens)
+    // Where a row's new tokens begin among those of a run.
+    private int FirstToken(int row) => _shape.HasCache ? 0 : _lengths[row];
+
+    private void CheckLengths(IReadOnlyList<int[]> tokens)
+    {
+        bool differ = tokens.Any(row => row.Length != tokens[0].Length);
+        if (tokens.Any(row => row.Length == 0) || (differ && _shape.HasCache && _lengths.Any(length => length > 0)))
+        {
+            throw new VerificationException("A row has no tokens, or rows differ in length after the first run: pad the prompts, then give all rows equally many.");
+        }
+
+        if (differ && !_shape.TakesUnequalRows)
+        {
+            throw new VerificationException($"{_model.Folder.DecoderFile}: {DecoderShape.WhyEqualRows}; give all rows equally many tokens.");
+        }
+    }
+
+    private BatchLogits ToHost(OrtValue logits, int tokens, IReadOnlyList<int> firsts)
     {
         if (_memory.IsHost)
         {
-            return new BatchLogits(logits, _shape, tokens);
+            return new BatchLogits(logits, _shape, tokens, firsts);
         }
 
         using (logits)
         {
             OrtValue host = DeviceMemory.AllocateHost(_shape.LogitsType, Rows, tokens, _shape.VocabularySize);
             _memory.Copy(logits, host);
-            return new BatchLogits(host, _shape, tokens);
+            return new BatchLogits(host, _shape, tokens, firsts);
         }
     }
 

@@ -121,3 +121,23 @@ internal sealed class GrowingCache : DecoderCache
         }
     }
 }
+
+/// <summary>For graphs that keep nothing: each run takes the whole text anew.</summary>
+internal sealed class NoCache : DecoderCache
+{
+    public override IReadOnlyList<OrtValue> Values => [];
+
+    public override void Bind(OrtIoBinding binding)
+    {
+    }
+
+    public override HashSet<OrtValue> Take(IReadOnlyDictionary<string, OrtValue> outputs) => [];
+
+    public override int Slot(int length, int ahead) => length + ahead;
+
+    public override int Width(int longest, int tokens) => tokens;
+
+    public override void Dispose()
+    {
+    }
+}

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
 
 namespace OrtBatchInvariant.Verification.Device;
 
@@ -12,6 +13,8 @@ internal sealed class KvStorage : IDisposable
 {
     private readonly DecoderModel _model;
     private readonly List<OrtValue> _values = [];
+    private OrtValue? _logits;
+    private long _logitsBytes;
 
     /// <exception cref="VerificationException">The graph gives back longer caches than it takes, or the memory does not suffice.</exception>
     public KvStorage(DecoderModel model, int rows, int capacity, bool poisons)
@@ -24,6 +27,7 @@ internal sealed class KvStorage : IDisposable
         _model = model;
         Rows = rows;
         Capacity = capacity;
+        CheckMemory();
         try
         {
             foreach (CacheValue cache in model.Shape.Cache)
@@ -51,6 +55,31 @@ internal sealed class KvStorage : IDisposable
     /// <summary>The buffers of a range of rows, in the order of the shape's cache. The caller disposes them.</summary>
     public IReadOnlyList<OrtValue> View(int first, int rows) => [.. _model.Shape.Cache.Select((cache, i) => View(cache, _values[i], first, rows))];
 
+    /// <summary>
+    /// Room for the logits of a run on the device, used again by every run, since allocators of a device can take longer than the run.
+    /// The caller disposes it.
+    /// </summary>
+    public OrtValue Logits(int rows, int tokens)
+    {
+        long[] shape = [rows, tokens, _model.Shape.VocabularySize];
+        long bytes = (long)rows * tokens * _model.Shape.LogitsBytes;
+        if (bytes > int.MaxValue)
+        {
+            // A span reaches no further.
+            return _model.Memory.Allocate(_model.Shape.LogitsType, shape);
+        }
+
+        if (bytes > _logitsBytes)
+        {
+            _logits?.Dispose();
+            _logits = null;
+            _logits = _model.Memory.Allocate(_model.Shape.LogitsType, shape);
+            _logitsBytes = bytes;
+        }
+
+        return View(_logits!, _model.Shape.LogitsType, shape, 0, bytes);
+    }
+
     /// <summary>Copies the keys and values of a row over those of another.</summary>
     public void Copy(int from, int to)
     {
@@ -77,22 +106,39 @@ internal sealed class KvStorage : IDisposable
 
     public void Dispose()
     {
+        _logits?.Dispose();
         foreach (OrtValue value in _values)
         {
             value.Dispose();
         }
     }
 
+    // A system that promises more memory than it has would end the process once the buffers are filled.
+    private void CheckMemory()
+    {
+        double bytes = _model.Shape.Cache.Sum(cache => (double)Rows * cache.HeadCount * Capacity * cache.HeadSize * DecoderShape.ElementBytes(cache.Type));
+        long available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        if (_model.Memory.IsHost && bytes > available)
+        {
+            throw new VerificationException(FormattableString.Invariant(
+                $"KV buffers of {Rows} rows of {Capacity} tokens take {bytes / (1L << 30):F1} GiB, and this machine has {(double)available / (1L << 30):F1} GiB: use fewer rows."));
+        }
+    }
+
     private long[] Shape(CacheValue cache, int rows) => [rows, cache.HeadCount, Capacity, cache.HeadSize];
 
-    private unsafe OrtValue View(CacheValue cache, OrtValue whole, int first, int rows)
+    private OrtValue View(CacheValue cache, OrtValue whole, int first, int rows)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(first + rows, Rows);
         long rowBytes = (long)cache.HeadCount * Capacity * cache.HeadSize * DecoderShape.ElementBytes(cache.Type);
+        return View(whole, cache.Type, Shape(cache, rows), first * rowBytes, rows * rowBytes);
+    }
 
+    private static unsafe OrtValue View(OrtValue whole, TensorElementType type, long[] shape, long offset, long bytes)
+    {
         // The address alone: memory of a GPU cannot be read through the span.
         byte* start = (byte*)Unsafe.AsPointer(ref MemoryMarshal.GetReference(whole.GetTensorMutableRawData()));
-        return OrtValue.CreateTensorValueWithData(whole.GetTensorMemoryInfo(), cache.Type, Shape(cache, rows), (nint)(start + (first * rowBytes)), rows * rowBytes);
+        return OrtValue.CreateTensorValueWithData(whole.GetTensorMemoryInfo(), type, shape, (nint)(start + offset), bytes);
     }
 
     // Small numbers of either sign in fp16 and bf16, and in fp32: the exponent is never that of infinities.

@@ -70,6 +70,11 @@ public sealed class ModelFolder
     /// <exception cref="VerificationException">As for <see cref="Open"/>, or the file is missing.</exception>
     public static ModelFolder OpenDecoder(string path)
     {
+        if (Directory.Exists(path) && !File.Exists(System.IO.Path.Combine(path, ConfigName)) && Directory.EnumerateFiles(path, "*.onnx").Order().FirstOrDefault() is { } bare)
+        {
+            throw new VerificationException($"{path}: holds no {ConfigName}; name the decoder's file itself, as in {bare}.");
+        }
+
         if (Directory.Exists(path) || !System.IO.Path.GetExtension(path).Equals(".onnx", StringComparison.OrdinalIgnoreCase))
         {
             return Open(path);

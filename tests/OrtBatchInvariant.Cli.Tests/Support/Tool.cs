@@ -1,9 +1,10 @@
 using System.Diagnostics;
+using System.Text.RegularExpressions;
 
 namespace OrtBatchInvariant.Cli.Tests.Support;
 
 /// <summary>Runs ortbi as a process of its own.</summary>
-internal static class Tool
+internal static partial class Tool
 {
     private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "ortbi.dll");
 
@@ -21,8 +22,14 @@ internal static class Tool
         Task<string> error = process.StandardError.ReadToEndAsync();
         string output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
-        return new ToolResult(process.ExitCode, output, await error);
+        return new ToolResult(process.ExitCode, output, WithoutProgress(await error));
     }
+
+    /// <summary>What was said on stderr but how far the work is, which takes longer than a few seconds on a busy machine.</summary>
+    public static string WithoutProgress(string error) => ProgressLine().Replace(error, "");
+
+    [GeneratedRegex(@"^.*: \d+ %\r?\n", RegexOptions.Multiline)]
+    private static partial Regex ProgressLine();
 
     private static Process Start(string program, string[] arguments, Dictionary<string, string> environment)
     {

@@ -27,8 +27,10 @@ internal static class CompletionsCommand
             Description = "Texts that the model writes, of which the one is taken whose stock completions differ most; without stock kernels the first.",
             DefaultValueFactory = _ => 20,
         };
-        var seconds = new Option<int>("--seconds") { Description = "How long one set of kernels may take for one model, and the choice of its prompt.", DefaultValueFactory = _ => 60 };
-        foreach (Option option in (Option[])[count, tokens, maxRows, prompts, seconds])
+        var seconds = new Option<int>("--seconds") { Description = "How long one set of kernels may take for one model; the choice of its prompt half of that.", DefaultValueFactory = _ => 30 };
+        var arrivals = new Option<Arrivals>("--arrivals") { Description = "How requests come: poisson, or in batches.", DefaultValueFactory = _ => Arrivals.Poisson };
+        var profile = new Option<string?>("--profile") { Description = "Write profiles of ONNX Runtime to files whose names start with PREFIX.", HelpName = "PREFIX" };
+        foreach (Option option in (Option[])[count, tokens, maxRows, prompts, seconds, arrivals, profile])
         {
             command.Add(option);
         }
@@ -41,14 +43,16 @@ internal static class CompletionsCommand
                 Completions = parsed.GetValue(count),
                 NewTokens = parsed.GetValue(tokens),
                 MaxRows = parsed.GetValue(maxRows),
+                Arrivals = parsed.GetValue(arrivals),
                 Seed = Random.Shared.Next(),
             },
             parsed.GetValue(prompts),
-            TimeSpan.FromSeconds(parsed.GetValue(seconds))));
+            TimeSpan.FromSeconds(parsed.GetValue(seconds)),
+            parsed.GetValue(profile)));
         return command;
     }
 
-    private static int Run(CommonValues values, ServingOptions options, int prompts, TimeSpan limit)
+    private static int Run(CommonValues values, ServingOptions options, int prompts, TimeSpan limit, string? profile)
     {
         var report = new CheckReport("completions", values.JsonFile);
         foreach (TestModel model in values.Models.Where(model => model.IsTrained))
@@ -62,7 +66,7 @@ internal static class CompletionsCommand
                 try
                 {
                     var progress = new Progress(name);
-                    using DecoderModel decoder = DecoderModel.Open(folder, values.Options(kernels));
+                    using DecoderModel decoder = DecoderModel.Open(folder, values.Options(kernels) with { ProfilePrefix = profile });
                     progress.Say("loaded");
                     prompt ??= Choose(decoder, options, prompts, limit, progress);
                     using var timeout = new CancellationTokenSource(limit);
@@ -83,8 +87,9 @@ internal static class CompletionsCommand
     {
         bool varies = decoder.Options.Kernels == KernelSet.Stock;
         IReadOnlyList<int[]> candidates = PromptChoice.Write(decoder, varies ? count : 1, PromptTokens, options.Seed);
-        using var timeout = new CancellationTokenSource(limit);
-        return varies ? PromptChoice.Choose(decoder, options, candidates, progress.Of("prompts tried"), timeout.Token) : candidates[0];
+        progress.Say($"{candidates.Count} prompts of {PromptTokens} tokens written");
+        using var timeout = new CancellationTokenSource(limit / 2);
+        return candidates.Count > 1 ? PromptChoice.Choose(decoder, options, candidates, progress.Of("prompts tried"), timeout.Token) : candidates[0];
     }
 
     /// <summary>A line every few seconds, so that a run that takes long or hangs shows where.</summary>

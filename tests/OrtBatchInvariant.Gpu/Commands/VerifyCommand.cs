@@ -82,6 +82,7 @@ internal static class VerifyCommand
             Axes = AuditAxis.Parse(s_axes),
             IsQuick = true,
             MaxRows = MaxRows,
+            BlameTime = TimeSpan.FromMinutes(1),
             FreshProcess = FreshRun.ThisProgram("fresh", folder.Path, values.DeviceId is null ? "cpu" : "cuda", kernels.ToString()),
         };
         AuditResult result = InvarianceAudit.Run(
@@ -92,10 +93,10 @@ internal static class VerifyCommand
         }
         else
         {
-            HashSet<string> ops = [.. result.Blame?.Introducing.Select(node => node.Op) ?? []];
+            HashSet<string> ops = [.. result.Blames.SelectMany(blame => blame.Introducing).Select(node => node.Op)];
             report.Add(
                 $"{Model}, stock: the nodes to blame are MatMulNBits and GroupQueryAttention", ops.IsSupersetOf(["MatMulNBits", "GroupQueryAttention"]),
-                result.Blame is { } named ? Named(named) : "nothing differs");
+                result.Blames.Count > 0 ? string.Join("; ", result.Blames.Select(Named)) : "nothing differs");
         }
 
         return result;
@@ -104,7 +105,6 @@ internal static class VerifyCommand
     private static string Named(BlameResult blame)
     {
         string first = blame.First is { } node ? $"first {node.Name} ({node.Op}, {node.Provider})" : "no node";
-        IEnumerable<string> ops = blame.Introducing.GroupBy(node => node.Op).Select(group => $"{group.Count()} {group.Key}");
-        return $"{blame.Axis}, {blame.Batch}: {first}; given equal inputs, {string.Join(", ", ops)} differ{(blame.Note is null ? "" : $"; {blame.Note}")}";
+        return $"{blame.Axis}, {blame.Batch}, against {blame.Against}: {first}; given equal inputs, {AuditMessage.Ops(blame)} differ{(blame.Note is null ? "" : $"; {blame.Note}")}";
     }
 }

@@ -33,7 +33,7 @@ internal sealed class CheckReport
         string outcome = axis.NotRun is null ? "" : $"; {axis.NotRun}";
         Add(new Check(
             $"{model}, {kernels}: {axis.Name}", axis.IsInvariant || !mustHold,
-            $"{Number(axis.ElementsDifferent)} of {Number(axis.ElementsCompared)} logits differ in {axis.Runs} batches ({axis.Values}){outcome}")
+            $"{Number(axis.ElementsDifferent)} of {Number(axis.ElementsCompared)} logits differ in {axis.Runs} batches ({axis.Values}), {Number(axis.BaselineDifferent)} from: {axis.Baseline}{outcome}")
         {
             Model = model, Kernels = kernels, Axis = axis.Name, ElementsCompared = axis.ElementsCompared, ElementsDifferent = axis.ElementsDifferent,
         });

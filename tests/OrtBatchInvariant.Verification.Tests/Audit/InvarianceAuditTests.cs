@@ -46,6 +46,44 @@ public sealed class InvarianceAuditTests(SmallModels models) : IClassFixture<Sma
         Assert.Null(blame.Note);
     }
 
+    // MatMulNBits looks at the number of rows and at nothing else that these axes change, attention at the length of the run.
+    [Fact]
+    public void WhatAnAxisDoesByItselfIsToldFromTheNumberOfRows()
+    {
+        AuditResult result = Run(
+            ExportPrecision.Int4, KernelSet.Stock, Quick with { Axes = AuditAxis.Parse(["batch-size", "row-position", "neighbours", "prefill-decode", "repeats"]) });
+
+        foreach (string id in (string[])["row-position", "neighbours", "repeats"])
+        {
+            AuditAxisResult axis = result.Axes.Single(axis => axis.Id == id);
+            Assert.True(axis is { ElementsDifferent: > 0, BaselineDifferent: 0 }, axis.ToString());
+        }
+
+        Assert.All(["batch-size", "prefill-decode"], id => Assert.Single(result.Axes, axis => axis.Id == id && axis.BaselineDifferent == axis.ElementsDifferent && axis.Varies));
+
+        // Nodes are looked for where an axis does something itself, and each has its own.
+        Assert.Equal(["batch-size", "prefill-decode"], result.Blames.Select(blame => blame.AxisId));
+        Assert.Equal(["MatMulNBits"], result.Blames[0].Introducing.Select(node => node.Op).Distinct());
+        Assert.Contains(result.Blames[1].Introducing, node => node.Op == "GroupQueryAttention");
+        Assert.All(result.Blames, blame => Assert.True(blame is { First: not null, Note: null, Against: "the text alone" }, blame.ToString()));
+    }
+
+    // Without the axis of batch sizes an axis answers for the number of rows as well.
+    [Fact]
+    public void AnAxisByItselfIsBlamedForItsRows()
+    {
+        AuditResult result = Run(ExportPrecision.Int4, KernelSet.Stock, Quick with { Axes = AuditAxis.Parse(["neighbours"]) });
+        Assert.Equal("MatMulNBits", Assert.Single(result.Blames).First!.Op);
+    }
+
+    [Fact]
+    public void BlameEndsInTime()
+    {
+        AuditResult result = Run(ExportPrecision.Int4, KernelSet.Stock, Quick with { Axes = AuditAxis.Parse(["prefill-decode"]), BlameTime = TimeSpan.Zero });
+        Assert.True(result.IsComplete);
+        Assert.Contains("were left unexamined", Assert.Single(result.Blames).Note, StringComparison.Ordinal);
+    }
+
     // A limit of memory that holds a few nodes at a time names the same nodes.
     [Fact]
     public void SlicesNameTheSameNodes()

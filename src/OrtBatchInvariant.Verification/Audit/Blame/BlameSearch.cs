@@ -1,134 +1,151 @@
-using Microsoft.ML.OnnxRuntime.Tensors;
+using System.Diagnostics;
+using Microsoft.ML.OnnxRuntime;
 using OrtBatchInvariant.Verification.Device;
 using OrtBatchInvariant.Verification.Hosting;
 
 namespace OrtBatchInvariant.Verification.Audit.Blame;
 
 /// <summary>
-/// Names the nodes that make a batch's logits differ from those of the text alone. Values inside the graph are exposed as further
-/// outputs, a slice of the graph at a time, and compared position by position. Then each node is run by itself in the batch's shapes,
-/// given the very values that it had when the text was alone: if its output still differs, it introduces the difference.
+/// Names the nodes that make a batch's logits differ from those of its baseline, for several axes together. Values inside the graph are
+/// exposed as further outputs, a slice of the graph at a time, and compared position by position; a session serves all axes that can
+/// share it, and so does what the text alone gave. Then each node is run by itself in the batch's shapes, given the very values that it
+/// had in the baseline: if its output still differs, it introduces the difference.
 /// </summary>
 /// <remarks>
 /// A value that is an output can keep ONNX Runtime from fusing the nodes around it. So everything is done with graph optimisations off,
-/// the batch and the text alone alike, if the logits still differ then; otherwise with optimisations on and whatever fusions are left.
+/// the batch and its baseline alike, if the logits still differ then; otherwise with optimisations on and whatever fusions are left.
 /// </remarks>
 internal sealed class BlameSearch
 {
     private readonly ModelFolder _folder;
-    private readonly DecoderModelOptions _options;
     private readonly AuditText _text;
-    private readonly AuditAxisResult _axis;
-    private readonly BatchPlan _plan;
     private readonly DecoderNodes _nodes;
+    private readonly bool _optimizes;
     private readonly IProgress<AuditProgress>? _progress;
+    private readonly Func<bool> _isOver;
     private readonly CancellationToken _cancellation;
-    private readonly HashSet<int> _noRuns = [];
-    private readonly List<BlamedNode> _introducing = [];
-    private readonly List<NodeDifference> _differences = [];
-    private BlamedNode? _first;
-    private int _examined;
-    private bool _perturbed;
 
     private BlameSearch(
-        DecoderPool models, AuditText text, AuditAxisResult axis, bool optimizes, IProgress<AuditProgress>? progress, CancellationToken cancellation)
+        ModelFolder folder, AuditText text, DecoderNodes nodes, bool optimizes, IProgress<AuditProgress>? progress, Func<bool> isOver, CancellationToken cancellation)
     {
-        _folder = models.Base.Folder;
+        _folder = folder;
         _text = text;
-        _axis = axis;
-        _plan = axis.Failing!;
-        _nodes = new DecoderNodes(_folder);
-        _options = models.OptionsFor(_plan) with { OptimizesGraph = optimizes, Strict = false, EnableCudaGraph = false };
+        _nodes = nodes;
+        _optimizes = optimizes;
         _progress = progress;
+        _isOver = isOver;
         _cancellation = cancellation;
     }
 
-    /// <summary>Examines the failing batch of an axis.</summary>
-    public static BlameResult Run(
-        DecoderPool models, AuditText text, AuditAxisResult axis, IProgress<AuditProgress>? progress, CancellationToken cancellation)
+    /// <summary>Examines the failing batch of each axis.</summary>
+    /// <param name="models">The model; what is open beside its base is closed.</param>
+    /// <param name="text">The text.</param>
+    /// <param name="axes">The axes, each with a failing batch.</param>
+    /// <param name="progress">Told before each part of the graph.</param>
+    /// <param name="cancellation">Stops between two parts.</param>
+    /// <returns>What was found, in the order of the axes. What was measured stands, whatever the provider makes of single nodes.</returns>
+    public static IReadOnlyList<BlameResult> Run(
+        DecoderPool models, AuditText text, IReadOnlyList<AuditAxisResult> axes, IProgress<AuditProgress>? progress, CancellationToken cancellation)
     {
+        if (axes.Count == 0)
+        {
+            return [];
+        }
+
         models.ReleaseOther();
+        long start = Stopwatch.GetTimestamp();
+        var nodes = new DecoderNodes(models.Base.Folder);
+        List<BlameCase> open = [.. axes.Select(axis => new BlameCase(text, axis, models))];
+        var done = new Dictionary<BlameCase, BlameResult>();
         foreach (bool optimizes in (bool[])[false, true])
         {
-            if (new BlameSearch(models, text, axis, optimizes, progress, cancellation).Run() is { } result)
+            var search = new BlameSearch(models.Base.Folder, text, nodes, optimizes, progress, () => Stopwatch.GetElapsedTime(start) > text.Options.BlameTime, cancellation);
+            try
             {
-                return result;
+                foreach (BlameCase found in open.Count == 0 ? [] : search.Run(open))
+                {
+                    done[found] = found.Result(optimizes);
+                }
             }
+            catch (Exception exception) when (exception is OnnxRuntimeException or VerificationException)
+            {
+                foreach (BlameCase failed in open)
+                {
+                    done.TryAdd(failed, failed.Nothing(optimizes, $"Nodes could not be examined: {DecoderModel.OneLine(exception)}"));
+                }
+            }
+
+            open.RemoveAll(done.ContainsKey);
         }
 
-        return new BlameResult(
-            axis.Name, axis.Failing!.Description, null, [], [], true, 0,
-            "The difference did not come back when the batch was run again with values inside the graph exposed, so no node can be named.");
+        foreach (BlameCase left in open)
+        {
+            done[left] = left.Nothing(true, "The difference did not come back when the batch was run again with values inside the graph exposed, so no node can be named.");
+        }
+
+        return [.. axes.Select(axis => done.Single(item => item.Key.Axis == axis).Value)];
     }
 
-    private BlameResult? Run()
+    // The cases whose difference came back.
+    private List<BlameCase> Run(IReadOnlyList<BlameCase> cases)
     {
-        if (FindFailing() is not { } failing)
+        List<BlameCase> failing = FindFailing(cases);
+        if (failing.Count == 0)
         {
-            return null;
+            return [];
         }
 
-        IReadOnlyDictionary<string, ValueProbe> probes = ValueProbe.All(_folder, _options, _nodes);
+        IReadOnlyDictionary<string, ValueProbe> probes = ValueProbe.All(_folder, Changed(failing[0].Options), _nodes);
         List<List<DecoderNode>> slices = Slices(probes, failing);
-        for (int i = 0; i < slices.Count; i++)
+        for (int i = 0; i < slices.Count && failing.Count > 0; i++)
         {
             _cancellation.ThrowIfCancellationRequested();
             _progress?.Report(new AuditProgress("blame", i, slices.Count));
-            if (!Examine(slices[i], probes, failing) && _options.OptimizesGraph)
+            if (_isOver())
             {
-                return null;
+                failing.ForEach(one => one.StopBefore(slices[i][0], _text.Options.BlameTime));
+                break;
             }
+
+            Examine(slices[i], probes, failing);
+
+            // With optimisations on, what is exposed may have changed what is looked for.
+            failing.RemoveAll(one => one.IsPerturbed && _optimizes);
         }
 
         _progress?.Report(new AuditProgress("blame", slices.Count, slices.Count));
-        return new BlameResult(
-            _axis.Name,
-            _plan.Description,
-            _first,
-            [.. _introducing.OrderByDescending(node => node.RelativeDifference).ThenBy(node => node.Order)],
-            _differences,
-            _options.OptimizesGraph,
-            _examined,
-            _perturbed ? "Exposing values inside the graph changed the logits' bytes, so the nodes named here are those of the graph with its values exposed." : null);
+        return failing;
     }
 
-    // A row and the run in which its logits first differ.
-    private Failing? FindFailing()
+    private DecoderModelOptions Changed(DecoderModelOptions options) => options with { OptimizesGraph = _optimizes, Strict = false, EnableCudaGraph = false };
+
+    private List<BlameCase> FindFailing(IReadOnlyList<BlameCase> cases)
     {
-        using DecoderModel model = DecoderModel.Open(_folder, _options);
-        var none = new Dictionary<string, ValueLayout>();
-        var reference = new byte[_text.Length][];
-        BatchPlan alone = AxisPlans.Alone(_text);
-        Trace aloneTrace = Trace.Run(
-            model, _text, alone, 0, alone.Runs.Count(), _noRuns, none, (_, position, logits, token) => reference[position] = logits.Bytes(0, token).ToArray());
-        (int Row, int Run)? found = null;
-        Trace.Run(model, _text, _plan, FirstRow, _plan.Runs.Count(), _noRuns, none, (run, position, logits, token) =>
+        foreach (IGrouping<DecoderModelOptions, BlameCase> group in cases.GroupBy(one => Changed(one.BaselineOptions)))
         {
-            for (int row = 0; found is null && row < _plan.Rows; row++)
+            using DecoderModel model = DecoderModel.Open(_folder, group.Key);
+            var traces = new Dictionary<BatchPlan, Trace>(ReferenceEqualityComparer.Instance);
+            foreach (BlameCase one in group)
             {
-                if (_plan.HoldsText(row) && !logits.Bytes(row, token).SequenceEqual(reference[position]))
-                {
-                    found = (row, run);
-                }
+                one.BaselineLogits = Cached(traces, one.Baseline, () => one.TraceBaseline(model));
             }
-        });
-        if (found is not { } at)
-        {
-            return null;
         }
 
-        // Where the logits first differ, where the prompt ends, and the end: kernels can have a path for each.
-        int promptRun = _plan.Runs.Select((_, run) => run).First(run => _plan.Runs.Take(run + 1).Sum() >= _text.PromptLength);
-        HashSet<int> examined = [at.Run, Math.Max(promptRun, at.Run), _plan.Runs.Count() - 1];
-        return new Failing(at.Row, examined, _text.Length, aloneTrace, Trace.Run(model, _text, _plan, at.Row, _plan.Runs.Count(), _noRuns, none));
+        foreach (IGrouping<DecoderModelOptions, BlameCase> group in cases.GroupBy(one => Changed(one.Options)))
+        {
+            using DecoderModel model = DecoderModel.Open(_folder, group.Key);
+            foreach (BlameCase one in group)
+            {
+                one.FindFailing(model);
+            }
+        }
+
+        return [.. cases.Where(one => one.IsFailing)];
     }
 
-    private int FirstRow => Enumerable.Range(0, _plan.Rows).First(_plan.HoldsText);
-
-    private List<List<DecoderNode>> Slices(IReadOnlyDictionary<string, ValueProbe> probes, Failing failing)
+    private List<List<DecoderNode>> Slices(IReadOnlyDictionary<string, ValueProbe> probes, IReadOnlyList<BlameCase> cases)
     {
-        // The whole values of a few runs, and of each row's text its numbers so far, twice.
-        long tokens = ((long)_plan.Rows * failing.Examined.Sum(run => _plan.Runs.ElementAt(run))) + (2L * failing.End);
+        long tokens = cases.Sum(one => one.TokensHeld);
         var slices = new List<List<DecoderNode>> { new() };
         long bytes = 0;
         foreach (DecoderNode node in _nodes.Nodes)
@@ -147,87 +164,46 @@ internal sealed class BlameSearch
         return slices;
     }
 
-    // False if exposing the values changed the logits.
-    private bool Examine(List<DecoderNode> slice, IReadOnlyDictionary<string, ValueProbe> probes, Failing failing)
+    private void Examine(List<DecoderNode> slice, IReadOnlyDictionary<string, ValueProbe> probes, IReadOnlyList<BlameCase> cases)
     {
         HashSet<string> shown = [.. slice.SelectMany(node => node.Outputs).Concat(_nodes.Inner(slice)).Where(name => probes.ContainsKey(name))];
         Dictionary<string, ValueLayout> layouts = probes.Where(item => item.Value.Layout is not null).ToDictionary(item => item.Key, item => item.Value.Layout!);
-        Trace alone;
-        Trace batch;
-        DecoderShape shape;
-        using (DecoderModel model = ValueProbe.Open(_folder, _options, _nodes, shown))
+        var baselines = new Dictionary<BlameCase, Trace>();
+        var batches = new Dictionary<BlameCase, Trace>();
+        DecoderShape? shape = null;
+        foreach (DecoderModelOptions options in cases.SelectMany(one => new[] { one.BaselineOptions, one.Options }).Select(Changed).Distinct())
         {
+            using DecoderModel model = ValueProbe.Open(_folder, options, _nodes, shown);
             shape = model.Shape;
-            BatchPlan plan = AxisPlans.Alone(_text);
-            alone = Trace.Run(model, _text, plan, 0, plan.Runs.Count(), _noRuns, layouts);
-            batch = Trace.Run(model, _text, _plan, failing.Row, _plan.Runs.Count(), failing.Examined, layouts);
-        }
-
-        bool isFaithful = alone.HasSameLogits(failing.Alone) && batch.HasSameLogits(failing.Batch);
-        _perturbed |= !isFaithful;
-        var apart = new Dictionary<string, (NodeRun Run, TracedRun Shapes)>();
-        foreach (TracedRun run in batch.Runs.OrderBy(run => run.Key).Select(run => run.Value))
-        {
-            foreach ((string node, NodeRun result) in NodesApart.Run(_folder, _options, _nodes, slice, shape, alone, run, layouts))
+            var traces = new Dictionary<BatchPlan, Trace>(ReferenceEqualityComparer.Instance);
+            foreach (BlameCase one in cases)
             {
-                if (!apart.TryGetValue(node, out (NodeRun Run, TracedRun) other) || result.Difference.Relative > other.Run.Difference.Relative)
+                if (Changed(one.BaselineOptions) == options)
                 {
-                    apart[node] = (result, run);
+                    baselines[one] = Cached(traces, one.Baseline, () => one.TraceBaseline(model, layouts));
+                }
+
+                if (Changed(one.Options) == options)
+                {
+                    batches[one] = one.TraceBatch(model, layouts);
                 }
             }
         }
 
-        _examined += apart.Count;
-        foreach (DecoderNode node in slice)
+        foreach (BlameCase one in cases)
         {
-            Compare(node, alone, batch, apart, failing.End);
+            _cancellation.ThrowIfCancellationRequested();
+            one.Examine(_folder, Changed(one.Options), _nodes, slice, shape!, baselines[one], batches[one], layouts);
         }
-
-        return isFaithful;
     }
 
-    private void Compare(DecoderNode node, Trace alone, Trace batch, IReadOnlyDictionary<string, (NodeRun Run, TracedRun Shapes)> apart, int end)
+    private static Trace Cached(Dictionary<BatchPlan, Trace> traces, BatchPlan plan, Func<Trace> trace)
     {
-        TracedRun shapes = batch.Runs.MinBy(run => run.Key).Value;
-        var difference = new Difference();
-        foreach (string output in node.Outputs)
+        if (!traces.TryGetValue(plan, out Trace? found))
         {
-            for (int position = 0; position < end; position++)
-            {
-                if (alone.At(output, position) is { } expected && batch.At(output, position) is { } actual)
-                {
-                    difference.Add(FloatBits.Compare(TypeOf(shapes, output), expected, actual));
-                }
-            }
+            traces[plan] = found = trace();
         }
 
-        if (difference.Compared == 0)
-        {
-            return;
-        }
-
-        bool wasApart = apart.TryGetValue(node.Name, out (NodeRun Run, TracedRun Shapes) run);
-        _differences.Add(new NodeDifference(node.Name, node.Order, DecoderNodes.LayerOf(node.Name), difference.Relative));
-        if (difference.Different > 0)
-        {
-            _first ??= Blamed(node, wasApart ? run.Shapes : shapes, wasApart ? run.Run.Provider : "", difference);
-        }
-
-        if (wasApart && run.Run.Difference.Different > 0)
-        {
-            _introducing.Add(Blamed(node, run.Shapes, run.Run.Provider, run.Run.Difference));
-        }
+        return found;
     }
-
-    private static TensorElementType TypeOf(TracedRun trace, string value) =>
-        trace.Values.TryGetValue(value, out HostTensor? tensor) ? tensor.Type : trace.CacheBefore[0].Type;
-
-    private static BlamedNode Blamed(DecoderNode node, TracedRun run, string provider, Difference difference) => new(
-        node.Name, node.Op, provider, $"{Shapes(node.Inputs, run)} -> {Shapes(node.Outputs, run)}",
-        node.Order, difference.Compared, difference.Different, difference.MaxUlp, difference.Relative);
-
-    private static string Shapes(IEnumerable<string> names, TracedRun run) => string.Join(
-        ", ", names.Where(run.Values.ContainsKey).Select(name => $"{run.Values[name].Type.ToString().ToLowerInvariant()}[{string.Join(",", run.Values[name].Shape)}]"));
-
-    private sealed record Failing(int Row, IReadOnlySet<int> Examined, int End, Trace Alone, Trace Batch);
 }

@@ -19,7 +19,6 @@ internal sealed class Trace
     /// <param name="text">The text.</param>
     /// <param name="plan">The batch.</param>
     /// <param name="row">A row that holds the text.</param>
-    /// <param name="runs">How many of the plan's runs to make.</param>
     /// <param name="kept">The runs whose whole values are kept.</param>
     /// <param name="layouts">Where a token's numbers lie in each value.</param>
     /// <param name="observe">Told the logits of each row and position; whatever is kept is kept by it.</param>
@@ -28,7 +27,6 @@ internal sealed class Trace
         AuditText text,
         BatchPlan plan,
         int row,
-        int runs,
         IReadOnlySet<int> kept,
         IReadOnlyDictionary<string, ValueLayout> layouts,
         LogitsObserver? observe = null)
@@ -40,7 +38,7 @@ internal sealed class Trace
             Observer = model.Options.Exposed.Count > 0 ? values => seen = values : null,
         };
         int position = 0;
-        foreach ((int run, int count, int[][] tokens) in plan.Runs.Zip(text.Runs(plan)).Take(runs).Select((item, run) => (run, item.First, item.Second)))
+        foreach ((int run, int count, int[][] tokens) in plan.Runs.Zip(text.Runs(plan)).Select((item, run) => (run, item.First, item.Second)))
         {
             IReadOnlyList<HostTensor> cacheBefore = kept.Contains(run) ? batch.CacheSnapshot() : [];
             using (BatchLogits logits = plan.FixedSteps && count == 1 ? batch.Step([.. tokens.Select(one => one[0])]) : batch.Append(tokens))
@@ -52,10 +50,12 @@ internal sealed class Trace
                 }
             }
 
-            int width = tokens.Max(one => one.Length);
+            // Without a KV cache a run has the whole text so far.
+            int first = model.Shape.HasCache ? position : 0;
             List<(int Position, TokenPlace Place)> places =
             [
-                .. Enumerable.Range(0, count).Select(i => (position + i, new TokenPlace(row, plan.Rows, i, width, [.. batch.Slots[row].Take(position + i + 1)]))),
+                .. Enumerable.Range(first, position + count - first)
+                    .Select(at => (at, new TokenPlace(row, plan.Rows, at - first, batch.Width, [.. batch.Slots[row].Take(at + 1)]))),
             ];
             if (seen is not null)
             {
@@ -75,6 +75,9 @@ internal sealed class Trace
 
     /// <summary>A value's numbers for a position; null if there are none.</summary>
     public byte[]? At(string value, int position) => _values.TryGetValue(value, out byte[]?[]? positions) ? positions[position] : null;
+
+    /// <summary>Whether the logits of a position are some bytes.</summary>
+    public bool HasLogits(int position, ReadOnlySpan<byte> logits) => logits.SequenceEqual(_logits[position]);
 
     public bool HasSameLogits(Trace other) =>
         _logits.Zip(other._logits).All(pair => pair.First is null || pair.Second is null || pair.First.AsSpan().SequenceEqual(pair.Second));

@@ -54,7 +54,9 @@ internal sealed class ValueLayout
     /// <param name="moreTokens">As <paramref name="first"/>, but <see cref="MoreTokens"/>.</param>
     /// <param name="step">One token after <paramref name="first"/>.</param>
     /// <param name="laterStep">One token after <paramref name="moreTokens"/>.</param>
-    public static ValueLayout? From(long[] first, long[] moreRows, long[] moreTokens, long[] step, long[] laterStep)
+    /// <param name="hasCache">Whether a step takes its token alone. Otherwise it takes the text so far, and of two dimensions that follow the
+    /// tokens the second is taken for that of the keys.</param>
+    public static ValueLayout? From(long[] first, long[] moreRows, long[] moreTokens, long[] step, long[] laterStep, bool hasCache = true)
     {
         if (((long[][])[moreRows, moreTokens, step, laterStep]).Any(shape => shape.Length != first.Length))
         {
@@ -91,7 +93,8 @@ internal sealed class ValueLayout
                     return null;
                 }
 
-                roles[i] = step[i] == laterStep[i] ? DimensionRole.Token : DimensionRole.Key;
+                bool isToken = hasCache ? step[i] == laterStep[i] : !roles.Contains(DimensionRole.Token);
+                roles[i] = isToken ? DimensionRole.Token : DimensionRole.Key;
             }
         }
 

@@ -18,7 +18,7 @@ internal sealed record ValueProbe(ValueLayout? Layout, long BytesPerToken)
         (Dictionary<string, HostTensor> moreTokens, Dictionary<string, HostTensor> laterStep) = Run(ValueLayout.Rows, ValueLayout.MoreTokens);
         Dictionary<string, HostTensor>[] runs = [first, moreRows, moreTokens, step, laterStep];
         Dictionary<string, ValueProbe> probes = first.Keys.Where(name => runs.All(run => run.ContainsKey(name))).ToDictionary(name => name, name => new ValueProbe(
-            ValueLayout.From(first[name].Shape, moreRows[name].Shape, moreTokens[name].Shape, step[name].Shape, laterStep[name].Shape),
+            ValueLayout.From(first[name].Shape, moreRows[name].Shape, moreTokens[name].Shape, step[name].Shape, laterStep[name].Shape, model.Shape.HasCache),
             (first[name].Bytes.Length / (ValueLayout.Rows * ValueLayout.Tokens)) + 1));
 
         // A cache that is one buffer does not change its shape.

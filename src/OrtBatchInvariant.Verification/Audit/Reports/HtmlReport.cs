@@ -38,7 +38,12 @@ public sealed class HtmlReport
             _html.Append("<p id=\"partial\" class=\"note\">The run was stopped. This is what there was.</p>");
         }
 
-        _html.Append($"<p class=\"small\">{Text(report.Date)} <code>{Text(report.Command)}</code></p></header>\n");
+        foreach (AuditResult audit in report.Audits)
+        {
+            _html.Append($"<p><strong>{Text(audit.Subject.Provider)}</strong>: {Summary(audit)}</p>");
+        }
+
+        _html.Append("</header>\n");
         foreach (ServingResult result in report.Completions.Take(1))
         {
             CompletionsTable(report.Completions, result);
@@ -54,19 +59,27 @@ public sealed class HtmlReport
             Audit(audit);
         }
 
+        _html.Append($"<footer class=\"small\"><p>Written on {Text(report.Date)} by <code>{Text(report.Command)}</code></p></footer>\n");
         _html.Append("</main>\n</body>\n</html>\n");
     }
 
     private void CompletionsTable(IReadOnlyList<ServingResult> results, ServingResult first)
     {
         _html.Append($"<section><h2>One prompt, again and again</h2><p>{first.PromptTokens} tokens of prompt, {first.NewTokens} of completion, among random requests that join and leave the batch and are put back into the queue at times ({Text(first.Arrivals)} arrivals, up to {first.LargestBatch} together). Anything but 1 is wrong.</p>");
-        _html.Append("<div class=\"wide\"><table id=\"completions\"><thead><tr><th>kernels</th><th>tokens chosen by</th><th>completions</th><th>distinct logits</th><th>distinct texts</th><th>logits differ from token</th><th>texts part at token</th><th>tokens per second</th></tr></thead><tbody>");
+        _html.Append("<div class=\"wide\"><table id=\"completions\" class=\"stack\"><thead><tr><th>kernels</th><th>completions</th><th>distinct logits</th><th>distinct texts</th><th>logits differ from</th><th>texts part at</th><th>tokens per second</th></tr></thead><tbody>");
         foreach (ServingResult result in results)
         {
             foreach (DecodingResult decoding in result.Decodings)
             {
                 string key = $"{result.Subject.Provider}|{(decoding == result.Decodings[0] ? "greedy" : "sampled")}";
-                _html.Append($"<tr data-decoding=\"{Text(key)}\"><th>{Text(result.Subject.Provider)}</th><td>{Text(decoding.Decoding)}</td><td data-is=\"completions\">{Number(decoding.Completions)}</td>{Count("logits", decoding.DistinctLogits)}{Count("texts", decoding.DistinctTexts)}<td>{Token(decoding.FirstDifferentLogits)}</td><td>{Token(decoding.FirstDifferentToken)}</td><td>{result.TokensPerSecond.ToString("N0", CultureInfo.InvariantCulture)}</td></tr>");
+                _html.Append($"<tr data-decoding=\"{Text(key)}\"><th>{Text(result.Subject.Provider)}<br><span class=\"small\">tokens chosen by {Text(decoding.Decoding)}</span></th>");
+                Cell("completions", "completions", Number(decoding.Completions));
+                Cell("logits", "distinct logits", Number(decoding.DistinctLogits), decoding.DistinctLogits == 1 ? "one" : "many");
+                Cell("texts", "distinct texts", Number(decoding.DistinctTexts), decoding.DistinctTexts == 1 ? "one" : "many");
+                Cell("logits-from", "logits differ from", Token(decoding.FirstDifferentLogits));
+                Cell("texts-from", "texts part at", Token(decoding.FirstDifferentToken));
+                Cell("speed", "tokens per second", Number((long)result.TokensPerSecond));
+                _html.Append("</tr>");
             }
         }
 
@@ -88,17 +101,23 @@ public sealed class HtmlReport
         string library = subject.Library.Length > 0 ? $", library {subject.Library} ({subject.InstructionSet})" : "";
         _html.Append($"<section id=\"audit-{Id(subject.Provider)}\" data-provider=\"{Text(subject.Provider)}\"><h2>{Text(subject.Provider)} <span class=\"{verdict}\">{verdict}</span></h2>");
         _html.Append($"<p class=\"small\">{Text(subject.Device)}; ONNX Runtime {Text(subject.OnnxRuntime)}{Text(library)}; {audit.PromptTokens} tokens of prompt, {audit.NewTokens} of completion, seed {audit.Seed}; {audit.Seconds.ToString("0", CultureInfo.InvariantCulture)} s</p>");
-        _html.Append("<div class=\"wide\"><table class=\"axes\"><thead><tr><th>the text alone, against</th><th>logits compared</th><th>different</th><th>max ulp</th><th>max difference</th><th>argmax flips</th><th>text parts at</th></tr></thead><tbody>");
+        _html.Append("<div class=\"wide\"><table class=\"axes stack\"><thead><tr><th>the text alone, against</th><th>logits compared</th><th>different</th><th>by this alone</th><th>max ulp</th><th>max difference</th><th>argmax flips</th><th>text parts at</th></tr></thead><tbody>");
         foreach (AuditAxisResult axis in audit.Axes)
         {
             Axis(axis);
         }
 
         _html.Append($"</tbody></table></div><p class=\"small\">{AuditResult.ComparedWith}</p>");
+        _html.Append("<p class=\"small\">Max ulp: the largest difference, counted in representable numbers between the two; around zero there are many. Max difference: of two logits. Argmax flips: positions where another token is the most likely one. Text parts at: the first token of the greedy completion that comes out differently.</p>");
         Charts(audit);
-        if (audit.Blame is { } blame)
+        if (audit.Blames.Count > 0)
         {
-            Blame(blame);
+            _html.Append("<h3>Blame</h3><p class=\"small\">A node introduces a difference if it is given equal inputs and gives different outputs. Relative: root mean square of the difference over that of the output.</p>");
+        }
+
+        foreach (BlameResult blame in audit.Blames)
+        {
+            Blame(blame, isOpen: blame == audit.Blame);
         }
 
         _html.Append("</section>\n");
@@ -109,14 +128,28 @@ public sealed class HtmlReport
         string name = $"<th>{Text(axis.Name)}<br><span class=\"small\">{Text(axis.Values)}</span></th>";
         if (axis.ElementsCompared == 0)
         {
-            _html.Append($"<tr data-axis=\"{axis.Id}\" class=\"notrun\">{name}<td colspan=\"6\">not run: {Text(axis.NotRun ?? "")}</td></tr>");
+            _html.Append($"<tr data-axis=\"{axis.Id}\" class=\"notrun\">{name}<td colspan=\"7\">not run: {Text(axis.NotRun ?? "")}</td></tr>");
             return;
         }
 
         string note = axis.NotRun is null ? "" : $"<br><span class=\"small\">{Text(axis.NotRun)}</span>";
         _html.Append($"<tr data-axis=\"{axis.Id}\" class=\"{(axis.Varies ? "bad" : "good")}\">{name.Replace("</th>", note + "</th>", StringComparison.Ordinal)}");
-        _html.Append($"<td data-is=\"compared\">{Number(axis.ElementsCompared)}</td><td data-is=\"different\">{Number(axis.ElementsDifferent)}</td><td data-is=\"ulp\">{Number(axis.MaxUlp)}</td>");
-        _html.Append($"<td data-is=\"difference\">{axis.MaxLogitDifference.ToString("G3", CultureInfo.InvariantCulture)}</td><td data-is=\"flips\">{Number(axis.ArgmaxFlips)} of {Number(axis.PositionsCompared)}</td><td data-is=\"parting\">{Token(axis.FirstParting)}</td></tr>");
+        Cell("compared", "logits compared", Number(axis.ElementsCompared));
+        Cell("different", "different", Number(axis.ElementsDifferent));
+        Cell("own", "by this alone", Number(axis.BaselineDifferent), title: $"against {axis.Baseline}");
+        Cell("ulp", "max ulp", Number(axis.MaxUlp));
+        Cell("difference", "max difference", axis.MaxLogitDifference.ToString("G3", CultureInfo.InvariantCulture));
+        Cell("flips", "argmax flips", $"{Number(axis.ArgmaxFlips)} of {Number(axis.PositionsCompared)}");
+        Cell("parting", "text parts at", Token(axis.FirstParting));
+        _html.Append("</tr>");
+    }
+
+    // Where the screen is narrow, the label stands before the value.
+    private void Cell(string what, string label, string value, string? style = null, string? title = null)
+    {
+        _html.Append($"<td data-is=\"{what}\" data-label=\"{label}\"");
+        _html.Append(style is null ? "" : $" class=\"{style}\"").Append(title is null ? "" : $" title=\"{Text(title)}\"");
+        _html.Append($">{value}</td>");
     }
 
     private void Charts(AuditResult audit)
@@ -141,13 +174,15 @@ public sealed class HtmlReport
         }
     }
 
-    private void Blame(BlameResult blame)
+    private void Blame(BlameResult blame, bool isOpen)
     {
-        string provider = blame.First?.Provider is { Length: > 0 } name ? $", {name}" : "";
-        _html.Append($"<h3>Blame</h3><p>{Text(blame.Axis)}: {Text(blame.Batch)}{(blame.GraphOptimizations ? "" : "; graph optimisations off")}. {blame.NodesExamined} nodes were given equal inputs.</p>");
+        string found = blame.Introducing.Count > 0 ? AuditMessage.Ops(blame) : "no node";
+        _html.Append($"<details data-blame=\"{blame.AxisId}\"{(isOpen ? " open" : "")}><summary><strong>{Text(blame.Axis)}</strong>: {Text(found)}</summary>");
+        _html.Append($"<p>{Text(blame.Batch)}, against {Text(blame.Against)}{(blame.GraphOptimizations ? "" : "; graph optimisations off")}. {blame.NodesExamined} nodes were given equal inputs.</p>");
         if (blame.First is { } first)
         {
-            _html.Append($"<p id=\"first-node\">The first node that differs: <strong>{Text(first.Name)}</strong> ({Text(first.Op)}{Text(provider)}) <span class=\"small\">{Text(first.Shapes)}</span></p>");
+            string provider = first.Provider.Length > 0 ? $", {first.Provider}" : "";
+            _html.Append($"<p class=\"first-node\">The first node that differs: <strong>{Text(first.Name)}</strong> ({Text(first.Op)}{Text(provider)}) <span class=\"small\">{Text(first.Shapes)}</span></p>");
         }
 
         if (blame.Note is not null)
@@ -164,26 +199,31 @@ public sealed class HtmlReport
         {
             _html.Append("<figure><figcaption>Difference per layer: the largest of its nodes, relative to their outputs</figcaption>");
             _html.Append(SvgChart.Bars(
-                "layers", "Difference per layer", "layer", [.. layers.Select(layer => layer.Layer)],
+                $"layers-{blame.AxisId}", "Difference per layer", "layer", [.. layers.Select(layer => layer.Layer)],
                 [new ChartSeries("relative difference", "logits", [.. layers.Select(layer => layer.Difference)])], isLogarithmic: true));
             _html.Append("</figure>");
         }
 
         if (blame.Introducing.Count > 0)
         {
-            _html.Append($"<p>Given equal inputs, {blame.Introducing.Count} nodes give different outputs, most harmful first:</p><div class=\"wide\"><table id=\"introducing\"><thead><tr><th>node</th><th>different</th><th>max ulp</th><th>relative</th></tr></thead><tbody>");
+            _html.Append($"<p>Given equal inputs, {blame.Introducing.Count} nodes give different outputs, most harmful first:</p><div class=\"wide\"><table class=\"introducing stack\"><thead><tr><th>node</th><th>different</th><th>max ulp</th><th>relative</th></tr></thead><tbody>");
             foreach (BlamedNode node in blame.Introducing.Take(NamedNodes))
             {
-                _html.Append($"<tr><th>{Text(node.Name)}<br><span class=\"small\">{Text(node.Op)}</span></th><td>{Number(node.ElementsDifferent)} of {Number(node.ElementsCompared)}</td><td>{Number(node.MaxUlp)}</td><td>{node.RelativeDifference.ToString("0.0E+0", CultureInfo.InvariantCulture)}</td></tr>");
+                _html.Append($"<tr><th>{Text(node.Name)}<br><span class=\"small\">{Text(node.Op)}, {Text(node.Provider)}; {Text(node.Shapes)}</span></th>");
+                Cell("different", "different", $"{Number(node.ElementsDifferent)} of {Number(node.ElementsCompared)}");
+                Cell("ulp", "max ulp", Number(node.MaxUlp));
+                Cell("relative", "relative", node.RelativeDifference.ToString("0.0E+0", CultureInfo.InvariantCulture));
+                _html.Append("</tr>");
             }
 
             _html.Append("</tbody></table></div>");
             if (blame.Introducing.Count > NamedNodes)
             {
-                IEnumerable<string> ops = blame.Introducing.GroupBy(node => node.Op).OrderByDescending(group => group.Count()).Select(group => $"{group.Count()} {group.Key}");
-                _html.Append($"<p class=\"small\">All of them: {Text(string.Join(", ", ops))}.</p>");
+                _html.Append($"<p class=\"small\">and {blame.Introducing.Count - NamedNodes} more.</p>");
             }
         }
+
+        _html.Append("</details>\n");
     }
 
     private static string BatchSizeChart(string id, IReadOnlyList<BatchSizeCount> sizes) => SvgChart.Bars(
@@ -195,7 +235,12 @@ public sealed class HtmlReport
 
     private static string[] Places(int count) => [.. Enumerable.Range(0, count).Select(place => place.ToString(CultureInfo.InvariantCulture))];
 
-    private static string Count(string what, int different) => $"<td data-is=\"{what}\" class=\"{(different == 1 ? "one" : "many")}\">{Number(different)}</td>";
+    private static string Summary(AuditResult audit)
+    {
+        int ran = audit.Axes.Count(axis => axis.ElementsCompared > 0);
+        string first = audit.Blame?.First is { } node ? $"; the first node that differs is {Text(node.Name)} ({Text(node.Op)})" : "";
+        return $"{Number(audit.Axes.Sum(axis => axis.ElementsDifferent))} of {Number(audit.Axes.Sum(axis => axis.ElementsCompared))} logits differ, along {audit.Axes.Count(axis => axis.Varies)} of {ran} axes{first}.";
+    }
 
     private static string Token(int? index) => index is { } token ? $"token {Number(token + 1)}" : "";
 

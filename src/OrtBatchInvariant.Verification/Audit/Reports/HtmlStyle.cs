@@ -16,6 +16,7 @@ internal static class HtmlStyle
         code { font-size: 0.85em; overflow-wrap: anywhere; }
         .small { color: var(--soft); font-size: 0.85rem; font-weight: normal; }
         .note { color: var(--warn); }
+        footer { margin-top: 2rem; border-top: 1px solid var(--line); }
         .invariant, .good td[data-is=different], .one { color: var(--good); }
         .varies, .bad td[data-is=different], .many { color: var(--bad); }
         .stopped { color: var(--warn); }
@@ -27,6 +28,8 @@ internal static class HtmlStyle
         tbody th { font-weight: 600; overflow-wrap: anywhere; min-width: 9rem; }
         td[data-is] { white-space: nowrap; }
         .notrun td { text-align: left; color: var(--soft); }
+        details { margin: 0.5rem 0; border-left: 3px solid var(--line); padding-left: 0.75rem; }
+        summary { cursor: pointer; overflow-wrap: anywhere; }
         figure { margin: 1rem 0; max-width: 36rem; }
         figcaption { font-size: 0.9rem; margin-bottom: 0.25rem; }
         svg { width: 100%; height: auto; display: block; }
@@ -36,19 +39,12 @@ internal static class HtmlStyle
         svg .mark { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 3 3; }
         svg .label { fill: var(--soft); font: 11px system-ui, sans-serif; }
         @media (max-width: 40rem) {
-          #completions tbody th { min-width: 0; }
-          #completions :is(th, td):nth-child(6), #completions :is(th, td):nth-child(7) { display: none; }
-          .axes thead { display: none; }
-          .axes, .axes tbody, .axes tr, .axes th, .axes td { display: block; text-align: left; border: 0; padding: 0.1rem 0; }
-          .axes tr { border-bottom: 1px solid var(--line); padding: 0.6rem 0; }
-          .axes td { display: flex; justify-content: space-between; gap: 1rem; }
-          .axes td[data-is=compared]::before { content: "logits compared"; color: var(--soft); }
-          .axes td[data-is=different]::before { content: "different"; color: var(--soft); }
-          .axes td[data-is=ulp]::before { content: "max ulp"; color: var(--soft); }
-          .axes td[data-is=difference]::before { content: "max difference"; color: var(--soft); }
-          .axes td[data-is=flips]::before { content: "argmax flips"; color: var(--soft); }
-          .axes td[data-is=parting]:not(:empty)::before { content: "text parts at"; color: var(--soft); }
-          .axes .good td:not([data-is=compared]):not([data-is=different]) { display: none; }
+          .stack thead { display: none; }
+          .stack, .stack tbody, .stack tr, .stack th, .stack td { display: block; text-align: left; border: 0; padding: 0.1rem 0; }
+          .stack tr { border-bottom: 1px solid var(--line); padding: 0.6rem 0; }
+          .stack td[data-label] { display: flex; justify-content: space-between; gap: 1rem; }
+          .stack td[data-label]::before { content: attr(data-label); color: var(--soft); }
+          .stack td:empty, .axes .good td:not([data-is=compared]):not([data-is=different]) { display: none; }
         }
 
         """;

@@ -49,7 +49,7 @@ public static class JUnitReport
 
     private static XElement? Outcome(AuditResult audit, AuditAxisResult axis) => axis switch
     {
-        { Varies: true } => new XElement("failure", new XAttribute("message", AuditMessage.Axis(axis)), audit.Blame is { } blame && blame.Axis == axis.Name ? AuditMessage.Blame(blame) : ""),
+        { Varies: true } => new XElement("failure", new XAttribute("message", AuditMessage.Axis(axis)), audit.Blames.FirstOrDefault(blame => blame.AxisId == axis.Id) is { } blame ? AuditMessage.Blame(blame) : ""),
         { ElementsCompared: 0 } => new XElement("skipped", new XAttribute("message", axis.NotRun ?? "nothing was compared")),
         _ => null,
     };

@@ -55,9 +55,14 @@ public static class PromptChoice
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(candidates);
         (int[] Prompt, (int Texts, int Sampled, int Logits) Ways)? best = null;
-        for (int i = 0; i < candidates.Count && (best is null || !cancellation.IsCancellationRequested); i++)
+        for (int i = 0; i < candidates.Count && !cancellation.IsCancellationRequested; i++)
         {
-            ServingResult result = ServingExperiment.Run(model, options with { Prompt = candidates[i], Completions = Completions }, cancellation: CancellationToken.None);
+            ServingResult result = ServingExperiment.Run(model, options with { Prompt = candidates[i], Completions = Completions }, cancellation: cancellation);
+            if (result.Decodings.Any(decoding => decoding.Completions < 2))
+            {
+                continue;
+            }
+
             var ways = (result.Decodings[0].DistinctTexts, result.Decodings[1].DistinctTexts, result.Decodings[0].DistinctLogits);
             if (best is not { } so || ways.CompareTo(so.Ways) > 0)
             {
@@ -67,6 +72,6 @@ public static class PromptChoice
             progress?.Report((i + 1, candidates.Count));
         }
 
-        return best is { } chosen ? chosen.Prompt : throw new VerificationException("There is no prompt to choose from: name at least one.");
+        return best is { } chosen ? chosen.Prompt : candidates is [var first, ..] ? first : throw new VerificationException("There is no prompt to choose from: name at least one.");
     }
 }

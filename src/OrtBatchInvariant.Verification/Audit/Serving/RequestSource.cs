@@ -8,6 +8,11 @@ internal sealed class RequestSource
     // Arrivals per step over departures of a full batch: the batch is seldom empty and often full, so it takes every size.
     private const double Load = 0.9;
 
+    // Batches come in these sizes, and prompts in multiples of so many tokens, as servers sort them into buckets: some kernels are looked
+    // for anew for each shape, which would take most of the time otherwise.
+    private const int Bucket = 32;
+    private static readonly int[] s_batchSizes = [1, 2, 4, 8, 16, 32, 48, 64];
+
     private readonly DecoderModel _model;
     private readonly ServingOptions _options;
     private readonly IReadOnlyList<IDecoding> _decodings;
@@ -33,7 +38,7 @@ internal sealed class RequestSource
     public IEnumerable<Request> Next(int running)
     {
         int count = _options.Arrivals == Arrivals.Poisson ? Poisson(_perStep)
-            : running == 0 ? _random.Next(1, _options.MaxRows + 1)
+            : running == 0 ? BatchSize()
             : 0;
         for (int i = 0; i < count; i++)
         {
@@ -49,7 +54,7 @@ internal sealed class RequestSource
             return Probe(decoding);
         }
 
-        int[] prompt = new int[_random.Next(1, (2 * _options.Prompt.Count) + 1)];
+        int[] prompt = new int[PromptLength()];
         for (int i = 0; i < prompt.Length; i++)
         {
             prompt[i] = _random.Next(_model.Shape.VocabularySize);
@@ -57,6 +62,19 @@ internal sealed class RequestSource
 
         int newTokens = _options.Arrivals == Arrivals.Poisson ? _random.Next(1, (2 * _options.NewTokens) + 1) : _options.NewTokens;
         return new Request(prompt, newTokens, decoding, isProbe: false);
+    }
+
+    // Large ones more often, as under load.
+    private int BatchSize()
+    {
+        int[] sizes = [.. s_batchSizes.Where(size => size < _options.MaxRows), _options.MaxRows];
+        return sizes[Math.Max(_random.Next(sizes.Length), _random.Next(sizes.Length))];
+    }
+
+    private int PromptLength()
+    {
+        int longest = 2 * _options.Prompt.Count;
+        return _options.Arrivals == Arrivals.Poisson || longest < Bucket ? _random.Next(1, longest + 1) : Bucket * _random.Next(1, (longest / Bucket) + 1);
     }
 
     // Knuth's method; the mean is small.

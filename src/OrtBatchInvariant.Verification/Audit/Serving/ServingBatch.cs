@@ -32,8 +32,8 @@ internal abstract class ServingBatch : IDisposable
     /// <exception cref="VerificationException">The model cannot serve requests that come this way.</exception>
     public static ServingBatch Create(DecoderModel model, Arrivals arrivals, int rows, int capacity) => (arrivals, model.Shape.SharesBuffer) switch
     {
-        (_, true) => new ContinuousBatch(model, rows, capacity),
         (Arrivals.Batches, _) => new StaticBatch(model, rows, capacity),
+        (_, true) => new ContinuousBatch(model, rows, capacity),
         _ => throw new VerificationException(
             $"{model.Folder.DecoderFile}: requests cannot join a batch that runs, since {model.Shape.WhyNoBuffer}: let them come in batches (--arrivals batches)."),
     };

@@ -7,6 +7,10 @@ namespace OrtBatchInvariant.Verification.Audit.Serving;
 /// Completes one prompt over and over, at temperature 0 and sampled from a fixed seed, among random neighbours that join and leave a
 /// running batch and are put back into the queue at times, and counts different answers.
 /// </summary>
+/// <remarks>
+/// The schedule is its own and not that of GenAI's Engine: the Engine's C interface (0.15.2) hands out the tokens of a request and never
+/// its logits, so that neither could logits be counted nor tokens be chosen here from them by one rule for every completion.
+/// </remarks>
 public static class ServingExperiment
 {
     /// <summary>Runs the experiment.</summary>

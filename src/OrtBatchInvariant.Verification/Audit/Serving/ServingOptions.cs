@@ -6,7 +6,7 @@ public enum Arrivals
     /// <summary>At random: a Poisson-distributed number before each step. Requests join the running batch and leave it when they are done.</summary>
     Poisson,
 
-    /// <summary>In batches of random size, each of which starts when the one before is done.</summary>
+    /// <summary>In batches, each of which starts when the one before is done; sizes and prompt lengths are drawn from a few.</summary>
     Batches,
 }
 

@@ -3,8 +3,8 @@ using OrtBatchInvariant.Verification.Device;
 namespace OrtBatchInvariant.Verification.Audit.Serving;
 
 /// <summary>
-/// Requests that start together and end together: for models whose KV cache has no row of its own for each request, so that none can
-/// join or leave.
+/// Requests that start together and end together. Models whose KV cache has no row of its own for each request can be served in no other
+/// way.
 /// </summary>
 internal sealed class StaticBatch : ServingBatch
 {
