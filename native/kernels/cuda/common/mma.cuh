@@ -28,6 +28,13 @@ __device__ __forceinline__ void CopyAsync16(std::uint32_t destination, const voi
                : "memory");
 }
 
+// One store; the compiler makes four of a uint4 whose words it has in registers apart.
+__device__ __forceinline__ void StoreGlobal128(void* address, const std::uint32_t (&words)[4]) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(address), "r"(words[0]),
+               "r"(words[1]), "r"(words[2]), "r"(words[3])
+               : "memory");
+}
+
 __device__ __forceinline__ void CopyAsyncCommit() {
   asm volatile("cp.async.commit_group;\n" ::: "memory");
 }

@@ -82,6 +82,11 @@ struct Wgmma;
   ", "                                       \
   "%48, %49, %50, %51, %52, %53, %54, %55, " \
   "%56, %57, %58, %59, %60, %61, %62, %63"
+#define BI_R80                               \
+  BI_R64                                     \
+  ", "                                       \
+  "%64, %65, %66, %67, %68, %69, %70, %71, " \
+  "%72, %73, %74, %75, %76, %77, %78, %79"
 #define BI_R96                               \
   BI_R64                                     \
   ", "                                       \
@@ -125,6 +130,7 @@ struct Wgmma;
 #define BI_OUT32 BI_F32(d, 0)
 #define BI_OUT48 BI_F32(d, 0), BI_F8(d, 32), BI_F8(d, 40)
 #define BI_OUT64 BI_F32(d, 0), BI_F32(d, 32)
+#define BI_OUT80 BI_F32(d, 0), BI_F32(d, 32), BI_F8(d, 64), BI_F8(d, 72)
 #define BI_OUT96 BI_F32(d, 0), BI_F32(d, 32), BI_F32(d, 64)
 #define BI_OUT128 BI_F32(d, 0), BI_F32(d, 32), BI_F32(d, 64), BI_F32(d, 96)
 
@@ -142,6 +148,8 @@ BI_WGMMA(__half, "f16", 96, BI_R48, BI_OUT48, "%48", "%49", "%50", "%51", "%52")
 BI_WGMMA(__nv_bfloat16, "bf16", 96, BI_R48, BI_OUT48, "%48", "%49", "%50", "%51", "%52")
 BI_WGMMA(__half, "f16", 128, BI_R64, BI_OUT64, "%64", "%65", "%66", "%67", "%68")
 BI_WGMMA(__nv_bfloat16, "bf16", 128, BI_R64, BI_OUT64, "%64", "%65", "%66", "%67", "%68")
+BI_WGMMA(__half, "f16", 160, BI_R80, BI_OUT80, "%80", "%81", "%82", "%83", "%84")
+BI_WGMMA(__nv_bfloat16, "bf16", 160, BI_R80, BI_OUT80, "%80", "%81", "%82", "%83", "%84")
 BI_WGMMA(__half, "f16", 192, BI_R96, BI_OUT96, "%96", "%97", "%98", "%99", "%100")
 BI_WGMMA(__nv_bfloat16, "bf16", 192, BI_R96, BI_OUT96, "%96", "%97", "%98", "%99", "%100")
 BI_WGMMA(__half, "f16", 256, BI_R128, BI_OUT128, "%128", "%129", "%130", "%131", "%132")
@@ -155,6 +163,7 @@ BI_WGMMA(__nv_bfloat16, "bf16", 256, BI_R128, BI_OUT128, "%128", "%129", "%130",
 #undef BI_OUT32
 #undef BI_OUT48
 #undef BI_OUT64
+#undef BI_OUT80
 #undef BI_OUT96
 #undef BI_OUT128
 #undef BI_R4
@@ -164,6 +173,7 @@ BI_WGMMA(__nv_bfloat16, "bf16", 256, BI_R128, BI_OUT128, "%128", "%129", "%130",
 #undef BI_R32
 #undef BI_R48
 #undef BI_R64
+#undef BI_R80
 #undef BI_R96
 #undef BI_R128
 #undef BI_F32

@@ -14,12 +14,14 @@
 #include <cstdint>
 
 #include "kernels/cuda/common/hopper.cuh"
+#include "kernels/cuda/common/mma.cuh"
 #include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/common/pace.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/packed_layout.h"
 #include "kernels/cuda/gemm/tile_fill.cuh"
+#include "kernels/cuda/gemm/tile_order.cuh"
 
 namespace batch_invariant::cuda {
 
@@ -58,31 +60,10 @@ struct RingPosition {
   }
 };
 
-// Order of output tiles: kGroup cluster rows down, then along n, so that the blocks running at one
-// time share both operands in L2.
-struct TileOrder {
-  static constexpr int kGroup = 8;
-  int clusters_m;
-  int clusters_n;
-  int batch;
-
-  __device__ __forceinline__ int count() const { return clusters_m * clusters_n * batch; }
-  __device__ __forceinline__ void Locate(int index, int* batch_index, int* m, int* n) const {
-    const int per_batch = clusters_m * clusters_n;
-    *batch_index = index / per_batch;
-    index %= per_batch;
-    const int group = index / (kGroup * clusters_n);
-    const int height = min(kGroup, clusters_m - group * kGroup);
-    index -= group * kGroup * clusters_n;
-    *m = group * kGroup + index % height;
-    *n = index / height;
-  }
-};
-
 struct Sm90Params {
-  TileOrder order;
-  int steps;      // stages of K
-  int a_batched;  // 0 or 1: whether the batch index moves the operand
+  TileOrder order;  // of clusters
+  int steps;        // stages of K
+  int a_batched;    // 0 or 1: whether the batch index moves the operand
   int b_batched;
   int b_packed;  // 0 or 1: layout of packed_layout.h
   int b_ready;   // 0 or 1: b may be read before the kernels ahead have finished
@@ -142,8 +123,7 @@ __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const C
   for (int i = 0; i < kClusterM; ++i) mask_b |= 1 << (i + kClusterM * rank_n);
   // Activations are read by every block, weights (for few rows) by one.
   const std::uint64_t policy_a = PolicyEvictLast();
-  const std::uint64_t policy_b =
-      params.order.clusters_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
+  const std::uint64_t policy_b = params.order.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
 
   int row_a, row_b, batch_a, batch_b;
   const auto enter = [&](int tile) {
@@ -256,8 +236,7 @@ __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int
           (t & 2 ? w[i] : w[i + 2]) = got;
         }
         if (row + g + 8 * half < e.m) {
-          *reinterpret_cast<uint4*>(y + (g + 8 * half) * e.y_row_stride + 32 * quad + 8 * t) =
-              make_uint4(w[0], w[1], w[2], w[3]);
+          StoreGlobal128(y + (g + 8 * half) * e.y_row_stride + 32 * quad + 8 * t, w);
         }
       }
     }
@@ -294,7 +273,9 @@ __device__ __forceinline__ void StoreGatedBlocks(const Epilogue<T>& e, int row, 
   StoreBlocks<T, kCount / 2, true>(e, 0, row, column, lane, gated);
 }
 
-template <typename T, typename Shape>
+// kGated: GemmArgs::silu_gated; a kernel of its own, since it is much code between the products and
+// the plain stores.
+template <typename T, typename Shape, bool kGated>
 __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
                                             const Epilogue<T>& epilogue, const Sm90Params& params,
                                             int rank, int cluster, int clusters) {
@@ -334,7 +315,7 @@ __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
         (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kRowsA + group * 64 + warp * 16;
     const int column = (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN;
     if (row >= epilogue.m || warp * 16 >= Shape::kRowsA) continue;
-    if (epilogue.gated) {
+    if constexpr (kGated) {
       if (column / 2 < epilogue.n) {
         StoreGatedBlocks<T, Shape::kN / 8>(epilogue, row, column / 2, lane, acc);
       }
@@ -346,7 +327,7 @@ __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <typename T, typename Shape>
+template <typename T, typename Shape, bool kGated>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     GemmSm90(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
              const Epilogue<T> epilogue, const Sm90Params params) {
@@ -394,7 +375,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   } else {
     BlockSync<Shape::kThreads>();
     if constexpr (Shape::kMoveRegisters) RegistersRaise<232>();
-    Sm90Consume<T, Shape>(ring, epilogue, params, rank, cluster, clusters);
+    Sm90Consume<T, Shape, kGated>(ring, epilogue, params, rank, cluster, clusters);
     __syncwarp();
   }
   // Peers may still write into, or arrive in, this block's shared memory.

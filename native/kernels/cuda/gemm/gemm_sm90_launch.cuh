@@ -14,7 +14,7 @@ namespace batch_invariant::cuda {
 
 template <typename T, typename Shape>
 Status LaunchGemmSm90(const GemmArgs& g, const DeviceInfo& device, Stream stream) {
-  auto* kernel = &GemmSm90<T, Shape>;
+  auto* kernel = g.silu_gated ? &GemmSm90<T, Shape, true> : &GemmSm90<T, Shape, false>;
   BATCH_INVARIANT_RETURN_IF_ERROR(AllowSharedMemory(kernel, Shape::kSharedBytes, "GemmSm90"));
 
   constexpr int kSliceA = Shape::kRowsA / Shape::kClusterN;
@@ -52,9 +52,10 @@ Status LaunchGemmSm90(const GemmArgs& g, const DeviceInfo& device, Stream stream
   if (tiles > 0x3fffffff) {
     return Status::Unsupported("MatMul: more than 2^30 output tiles; split the batch");
   }
+  constexpr int kGroup = 8;
   Sm90Params params;
   params.order = {static_cast<int>(clusters_m), static_cast<int>(clusters_n),
-                  static_cast<int>(g.batch)};
+                  static_cast<int>(g.batch), kGroup};
   params.steps = static_cast<int>(CeilDiv(g.k, kTileK * Shape::kAtoms));
   params.a_batched = g.a_batch_stride != 0;
   params.b_batched = g.b_batch_stride != 0;

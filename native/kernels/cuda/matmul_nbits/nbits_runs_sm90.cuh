@@ -37,11 +37,11 @@ __device__ __forceinline__ void NBitsRunsProduce(const NBitsRing& ring, const CU
                                                  const NBitsParams& p, bool first_rows,
                                                  std::uint32_t came) {
   const std::uint64_t keep = PolicyEvictLast();
-  const std::uint64_t once = p.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
+  const std::uint64_t once = p.order.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
   const int pair_bytes = 2 * p.layout.record_bytes();
   const int run_bytes = p.run_records * pair_bytes;
-  int m, n;
-  const auto enter = [&](int tile) { LocateNBitsTile(p, tile, &m, &n); };
+  int batch, m, n;
+  const auto enter = [&](int tile) { p.order.Locate(tile, &batch, &m, &n); };
   const auto copy_weights = [&](int stage, int step) {
     const std::uint32_t full = ring.Full(stage);
     const std::uint32_t to = ring.Stage(stage) + Shape::kTokenBytes;
@@ -141,7 +141,7 @@ __device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* 
   constexpr int kBlocks = Shape::kTokens / 8;
   const int warp = threadIdx.x / 32 - 2, lane = threadIdx.x % 32;
   NBitsPosition at;
-  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
+  for (int tile = blockIdx.x; tile < p.order.count(); tile += gridDim.x) {
     float acc[kBlocks][4];
     switch (p.layout.part_shift) {
       case 5:
@@ -160,8 +160,8 @@ __device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* 
     }
     ConsumerSync<32 * Shape::kWarps>();
     if (warp < Shape::kTiles) {
-      int m, n;
-      LocateNBitsTile(p, tile, &m, &n);
+      int batch, m, n;
+      p.order.Locate(tile, &batch, &m, &n);
       const int column0 = (n * Shape::kTiles + warp) * kRecordRows;
 #pragma unroll
       for (int i = 0; i < kBlocks; ++i) {

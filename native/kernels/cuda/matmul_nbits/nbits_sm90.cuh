@@ -15,11 +15,13 @@
 #include <cstdint>
 
 #include "kernels/cuda/common/hopper.cuh"
+#include "kernels/cuda/common/mma.cuh"
 #include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/common/pace.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/tile_fill.cuh"
+#include "kernels/cuda/gemm/tile_order.cuh"
 #include "kernels/cuda/matmul_nbits/dequantize.cuh"
 #include "kernels/cuda/matmul_nbits/packed_layout.h"
 
@@ -37,6 +39,9 @@ struct NBitsShape {
   static constexpr int kTokenBytes = kAtoms * kTokens * 128;
   static constexpr bool kMoveRegisters = kTiles == 8;
   static constexpr int kGroups = kTiles / 4;  // consumer warpgroups
+  // Steps of 16 that are dequantised and multiplied together: fewer where two sets of many sums
+  // leave few registers.
+  static constexpr int kSteps = kRuns == 0 && kTokens > 128 ? 2 : 4;
   // Where many rows of a leave a tile, 16 of them by the 64 columns of a warpgroup at a time go
   // through shared memory.
   static constexpr int kStagedTokens = 16;
@@ -50,7 +55,7 @@ struct NBitsParams {
   float default_zero;  // with the offset of ZeroOffset
   int stages;
   int stage_bytes;
-  int tiles_m, tiles_n;
+  TileOrder order;
   int run_records;  // records along K that share an accumulator
   int ready;  // 0 or 1: the weights may be read before the kernels ahead have finished
   int pace;   // cycles a stage of those early weights
@@ -105,12 +110,6 @@ __device__ __forceinline__ void NBitsArrive(int warp) {
   }
 }
 
-// Rows of a vary fastest: the blocks running at one time share weights.
-__device__ __forceinline__ void LocateNBitsTile(const NBitsParams& p, int tile, int* m, int* n) {
-  *m = tile % p.tiles_m;
-  *n = tile / p.tiles_m;
-}
-
 // Keeps the ring full, stage by stage. Two threads: one copies weights, and later rows of a too;
 // the other (`first_rows`) waits for a and copies those rows whose weights are in the ring by then,
 // or on their way.
@@ -137,7 +136,7 @@ __device__ __forceinline__ void NBitsProduceTiles(const NBitsRing& ring, const N
 
   NBitsPosition at;
   for (int step = 0; step < early; ++step) at.Advance(ring.stages);
-  for (int tile = blockIdx.x, first = early; tile < p.tiles_m * p.tiles_n;
+  for (int tile = blockIdx.x, first = early; tile < p.order.count();
        tile += gridDim.x, first = 0) {
     enter(tile);
     for (int step = first; step < steps; ++step) {
@@ -154,13 +153,13 @@ __device__ __forceinline__ void NBitsProduce(const NBitsRing& ring, const CUtens
                                              const NBitsParams& p, bool first_rows,
                                              std::uint32_t came) {
   const std::uint64_t keep = PolicyEvictLast();
-  const std::uint64_t once = p.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
+  const std::uint64_t once = p.order.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
   const int pair_bytes = 2 * p.layout.record_bytes();
   const std::int64_t row_bytes = std::int64_t{p.layout.records_k} * pair_bytes;
   const int steps = (p.layout.records_k + Shape::kRecords - 1) / Shape::kRecords;
-  int m, n, pairs;
+  int batch, m, n, pairs;
   const auto enter = [&](int tile) {
-    LocateNBitsTile(p, tile, &m, &n);
+    p.order.Locate(tile, &batch, &m, &n);
     pairs = min(Shape::kTiles, p.layout.records_n - n * Shape::kTiles) / 2;
   };
   const auto copy_weights = [&](int stage, int step) {
@@ -280,6 +279,22 @@ __device__ __forceinline__ void StoreTransposed(const Epilogue<T>& e, int row0, 
   }
 }
 
+// Eight columns of a row of y.
+template <typename T>
+__device__ __forceinline__ void StoreChunk(const Epilogue<T>& e, int row, int column,
+                                           const std::uint32_t (&words)[4]) {
+  if (row >= e.m) return;
+  T* y = e.y + row * e.y_row_stride + column;
+  if (e.wide && column + 8 <= e.n) {
+    StoreGlobal128(y, words);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (column + i < e.n) y[i] = reinterpret_cast<const T*>(words)[i];
+    }
+  }
+}
+
 // The same for the 64 columns of a warpgroup, already scaled and for many rows: 16 rows at a time
 // through `staging`, so that whole lines of y are written.
 template <typename T, int kCount>
@@ -290,8 +305,6 @@ __device__ __forceinline__ void StoreStaged(const Epilogue<T>& e, int row0, int 
   const std::uint32_t write =
       staging + SwizzledOffset(lane / 16 * 8 + lane % 8, 2 * warp + lane / 8 % 2);
   const std::uint32_t read = staging + SwizzledOffset(thread / 8, thread % 8);
-  const int column = column0 + thread % 8 * 8;
-  const bool whole = e.wide && column + 8 <= e.n;
 #pragma unroll
   for (int block = 0; block < kCount / 8; ++block) {
     if (row0 + 16 * block >= e.m) break;
@@ -304,17 +317,37 @@ __device__ __forceinline__ void StoreStaged(const Epilogue<T>& e, int row0, int 
     WarpgroupSync(group);
     LoadShared128(words, read);
     WarpgroupSync(group);
-    const int row = row0 + 16 * block + thread / 8;
-    if (row >= e.m) continue;
-    T* y = e.y + row * e.y_row_stride + column;
-    if (whole) {
-      *reinterpret_cast<uint4*>(y) = make_uint4(words[0], words[1], words[2], words[3]);
-    } else {
+    StoreChunk(e, row0 + 16 * block + thread / 8, column0 + thread % 8 * 8, words);
+  }
+}
+
+// The same with e.gated, column0 of y: the first eight weight rows of a warp are of the gate
+// matrix, the others of the up matrix. 32 rows at a time by the 32 columns of y of a warpgroup.
+template <typename T, int kCount>
+__device__ __forceinline__ void StoreGatedStaged(const Epilogue<T>& e, int row0, int column0,
+                                                 int group, std::uint32_t staging,
+                                                 const float (&acc)[kCount]) {
+  const int thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
+  // Rows of 64 bytes, chunks moved so that eight rows of one chunk lie in different banks.
+  const auto at = [&](int row, int chunk) {
+    return staging + row * 64 + (chunk ^ row / 2 % 4) * 16;
+  };
+  const std::uint32_t write = at(lane, warp), read = at(thread / 4, thread % 4);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        if (column + i < e.n) y[i] = reinterpret_cast<const T*>(words)[i];
-      }
+  for (int block = 0; block < kCount / 16; ++block) {
+    if (row0 + 32 * block >= e.m) break;
+    alignas(16) std::uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int first = 16 * block + 4 * i;
+      words[i] = PackPair<T>(e.Gate(acc[first], acc[first + 2]),
+                             e.Gate(acc[first + 1], acc[first + 3]));
     }
+    StoreMatrix4Transposed(write, words);
+    WarpgroupSync(group);
+    LoadShared128(words, read);
+    WarpgroupSync(group);
+    StoreChunk(e, row0 + 32 * block + thread / 4, column0 + thread % 4 * 8, words);
   }
 }
 
@@ -330,10 +363,11 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
       Shape::kTokenBytes + (warp / 2 * Shape::kRecords * 2 + warp % 2) * record_bytes;
   const std::uint64_t ring_tokens = SwizzledDescriptor(ring.base);
 
-  // By atom (64 of K): codes and scales load while the atom before is dequantised, and that goes
-  // into one fragment buffer while the other one is being multiplied.
+  // Codes and scales of an atom (64 of K) load while the atom before is dequantised, and that goes,
+  // kSteps at a time, into one fragment buffer while the other one is being multiplied.
+  constexpr int kSteps = Shape::kSteps;
   std::uint32_t q[2][4 * Reader::kWords], scale[2][Reader::kScales], zero[2][Reader::kScales];
-  std::uint32_t a[2][4][4];
+  std::uint32_t a[2][kSteps][4];
   const auto load = [&](int stage, int atom) {
     const std::uint32_t record = ring.Stage(stage) + warp_records + atom / 2 * 2 * record_bytes;
     reader.Load(record, atom % 2, q[atom % 2], scale[atom % 2], zero[atom % 2]);
@@ -371,22 +405,31 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
         }
         Dequantizer<T, kBits> dequantizer;
 #pragma unroll
-        for (int s = 0; s < 4; ++s) {
-          const int i = s / Reader::kStepsAScale;
-          if (s % Reader::kStepsAScale == 0) dequantizer.Set(scale[atom % 2][i], zero[atom % 2][i]);
-          dequantizer.Step(q[atom % 2] + s * Reader::kWords, a[atom % 2][s]);
-        }
-        PinRegisters(acc);
-        WgmmaFence();
+        for (int first = 0; first < 4; first += kSteps) {
+          std::uint32_t(&fragments)[kSteps][4] = a[(atom * 4 + first) / kSteps % 2];
 #pragma unroll
-        for (int s = 0; s < 4; ++s) {
-          Wgmma<T, Shape::kTokens>::Register(
-              acc, a[atom % 2][s], AdvanceDescriptor(tokens, atom * Shape::kTokens * 128 + s * 32));
+          for (int s = first; s < first + kSteps; ++s) {
+            const int i = s / Reader::kStepsAScale;
+            if (s % Reader::kStepsAScale == 0) {
+              dequantizer.Set(scale[atom % 2][i], zero[atom % 2][i]);
+            }
+            dequantizer.Step(q[atom % 2] + s * Reader::kWords, fragments[s - first]);
+          }
+          PinRegisters(acc);
+          WgmmaFence();
+#pragma unroll
+          for (int s = first; s < first + kSteps; ++s) {
+            Wgmma<T, Shape::kTokens>::Register(
+                acc, fragments[s - first],
+                AdvanceDescriptor(tokens, atom * Shape::kTokens * 128 + s * 32));
+          }
+          WgmmaCommit();
+          PinRegisters(acc);
+          WgmmaWait<1>();
+          if (atom == 0 && first == 0 && previous >= 0 && lane == 0) {
+            BarrierArrive(ring.Empty(previous));
+          }
         }
-        WgmmaCommit();
-        PinRegisters(acc);
-        WgmmaWait<1>();
-        if (atom == 0 && previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
         if (atom + 1 < Shape::kAtoms && !more) {  // the last stage of an odd number of records
           at.Advance(ring.stages);
           break;
@@ -417,7 +460,7 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
                                              const NBitsParams& p) {
   const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
   NBitsPosition at;
-  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
+  for (int tile = blockIdx.x; tile < p.order.count(); tile += gridDim.x) {
     float acc[Shape::kTokens / 2];
     switch (p.layout.part_shift) {
       case 5:
@@ -430,10 +473,16 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
         NBitsMultiply<T, kBits, kZeros, 0, Shape>(ring, p, at, acc);
     }
 
-    int m, n;
-    LocateNBitsTile(p, tile, &m, &n);
+    int batch, m, n;
+    p.order.Locate(tile, &batch, &m, &n);
     const int row0 = m * Shape::kTokens, column0 = (n * Shape::kTiles + warp) * kRecordRows;
-    if (Shape::kStagingBytes > 0 && !epilogue.gated) {
+    if constexpr (Shape::kStagingBytes > 0) {
+      const int group = warp / 4, column = (n * Shape::kGroups + group) * 64;
+      const std::uint32_t staging = ring.Staging() + group * Shape::kStagedTokens * 128;
+      if (epilogue.gated) {
+        StoreGatedStaged<T>(epilogue, row0, column / 2, group, staging, acc);
+        continue;
+      }
       if (epilogue.Plain()) {
 #pragma unroll
         for (float& x : acc) x = epilogue.Sum(x);
@@ -442,13 +491,11 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
         for (int i = 0; i < Shape::kTokens / 2; ++i) {
           // c is read within bounds; what lies outside is not stored.
           const int row = min(row0 + i / 4 * 8 + lane % 4 * 2 + i % 2, epilogue.m - 1);
-          const int column = min(column0 + lane / 4 + i / 2 % 2 * 8, epilogue.n - 1);
-          acc[i] = epilogue.Scale(row, column, epilogue.Sum(acc[i]));
+          const int at = min(column0 + lane / 4 + i / 2 % 2 * 8, epilogue.n - 1);
+          acc[i] = epilogue.Scale(row, at, epilogue.Sum(acc[i]));
         }
       }
-      const int group = warp / 4;
-      StoreStaged<T>(epilogue, row0, (n * Shape::kGroups + group) * 64, group,
-                     ring.Staging() + group * Shape::kStagedTokens * 128, acc);
+      StoreStaged<T>(epilogue, row0, column, group, staging, acc);
     } else {
       if ((epilogue.gated ? column0 / 2 : column0) >= epilogue.n) continue;
 #pragma unroll

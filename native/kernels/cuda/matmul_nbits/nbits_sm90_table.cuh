@@ -23,13 +23,15 @@ Status MakeNBitsParams(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
   params->packed = static_cast<const unsigned char*>(args.packed);
   params->layout = LayoutOf(plan);
   params->default_zero = ZeroOffset(plan.type, kBits) + static_cast<float>(1 << (plan.bits - 1));
-  params->tiles_m = static_cast<int>(CeilDiv(args.m, Shape::kTokens));
-  params->tiles_n = static_cast<int>(CeilDiv(params->layout.records_n, Shape::kTiles));
+  constexpr int kGroupRows = 2048;  // of a
+  params->order = {static_cast<int>(CeilDiv(args.m, Shape::kTokens)),
+                   static_cast<int>(CeilDiv(params->layout.records_n, Shape::kTiles)), 1,
+                   kGroupRows / Shape::kTokens};
   params->run_records = static_cast<int>(CeilDiv(params->layout.records_k, plan.runs()));
   params->whole = plan.k % kTileK == 0;
   params->ready = args.packed_is_ready;
   params->pace = PaceCycles(records_per_stage * params->layout.record_bytes());
-  if (std::int64_t{params->tiles_m} * params->tiles_n > 0x3fffffff) {
+  if (std::int64_t{params->order.tiles_m} * params->order.tiles_n > 0x3fffffff) {
     return Status::Unsupported("MatMulNBits: more than 2^30 output tiles");
   }
   // As many stages as fit, two barriers a stage counted.
@@ -53,8 +55,8 @@ Status LaunchNBits(Kernel* kernel, const MatMulNBitsPlan& plan, const MatMulNBit
       AllowSharedMemory(kernel, device.max_shared_memory_per_block, "NBitsSm90"));
   CUtensorMap map_a;
   BATCH_INVARIANT_RETURN_IF_ERROR(MakeTensorMap(tokens, &map_a));
-  const auto blocks =
-      static_cast<unsigned>(std::min(params.tiles_m * params.tiles_n, device.multiprocessors));
+  const int tiles = params.order.tiles_m * params.order.tiles_n;
+  const auto blocks = static_cast<unsigned>(std::min(tiles, device.multiprocessors));
   return LaunchOverlapped(kernel, blocks, threads,
                           params.stages * (params.stage_bytes + 16) + fixed + kCameBytes,
                           CanOverlap(device), stream, "NBitsSm90", map_a,
@@ -122,6 +124,7 @@ std::span<const NBitsKernel> Sm90NBitsKernels() {
       MakeNBitsKernel<T, 4, NBitsShape<8, 64, 1, 0>>("nbits4_64x128"),
       MakeNBitsKernel<T, 4, NBitsShape<4, 128, 1, 0>>("nbits4_128x64"),
       MakeNBitsKernel<T, 4, NBitsShape<8, 128, 1, 0>>("nbits4_128x128"),
+      MakeNBitsKernel<T, 4, NBitsShape<8, 160, 1, 0>>("nbits4_160x128"),
       MakeNBitsKernel<T, 4, NBitsShape<8, 256, 1, 1>>("nbits4_256x128"),
       MakeNBitsKernel<T, 8, NBitsShape<4, 8, 2, 1>>("nbits8_8x64"),
       MakeNBitsKernel<T, 8, NBitsShape<8, 8, 2, 1>>("nbits8_8x128"),
