@@ -42,6 +42,13 @@
 //                   and moe.nbits.s8 have the gemm of that name instead.
 //   elementwise.f32 one fixed sequence of operations an element, by position-independent code.
 //
+// CPU and CUDA (identical on both):
+//   pow             x^y by the fixed sequence of fp64 operations in kernels/common/power.h: x*x for
+//                   y = 2, else 2^(y log2|x|), rounded once to fp32 (error below 0.501 ulp) or, in
+//                   pairs of fp64 numbers, to fp64 (below 0.7 ulp). Whole numbers: exact, wrapping;
+//                   for a whole base and a fraction as exponent the fp64 result, towards zero. fp16 and
+//                   bf16 are widened to fp32, and the fp32 result is rounded again.
+//
 // CUDA contracts are stated beside their kernels under include/batch_invariant/cuda/.
 #ifndef BATCH_INVARIANT_CONTRACT_H_
 #define BATCH_INVARIANT_CONTRACT_H_
@@ -59,6 +66,7 @@ inline constexpr const char* kMoeF32 = "moe.f32.v1";
 inline constexpr const char* kMoeNBitsF32 = "moe.nbits.f32.v1";
 inline constexpr const char* kMoeNBitsS8 = "moe.nbits.s8.v1";
 inline constexpr const char* kElementwiseF32 = "elementwise.f32.v2";
+inline constexpr const char* kPow = "pow.v1";
 
 // Constants that are part of the contracts above.
 inline constexpr int kAttentionBlockKeys = 128;

@@ -1,109 +1,15 @@
 #include "ort/ep/coverage.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <map>
 #include <mutex>
 #include <string_view>
 
+#include "ort/ops/invariant_ops.h"
+
 namespace batch_invariant::ort {
 namespace {
-
-// ONNX domain. Data movement, selection and control flow copy bytes; the arithmetic ones are single
-// correctly rounded operations, so that no vector width or tail can change them.
-constexpr std::array kInvariantOnnxOps = std::to_array<std::string_view>({
-    "Abs",
-    "Add",
-    "And",
-    "ArgMax",
-    "ArgMin",
-    "Cast",
-    "CastLike",
-    "Ceil",
-    "Clip",
-    "Compress",
-    "Concat",
-    "ConcatFromSequence",
-    "Constant",
-    "ConstantOfShape",
-    "DepthToSpace",
-    "DequantizeLinear",
-    "Div",
-    "Dropout",
-    "Equal",
-    "Expand",
-    "EyeLike",
-    "Flatten",
-    "Floor",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Greater",
-    "GreaterOrEqual",
-    "Identity",
-    "If",
-    "IsInf",
-    "IsNaN",
-    "Less",
-    "LessOrEqual",
-    "Loop",
-    "Max",
-    "Min",
-    "Mul",
-    "Neg",
-    "NonZero",
-    "Not",
-    "OneHot",
-    "Or",
-    "Pad",
-    "QuantizeLinear",
-    "Range",
-    "Reciprocal",
-    "Relu",
-    "Reshape",
-    "Round",
-    "Scan",
-    "ScatterElements",
-    "ScatterND",
-    "SequenceAt",
-    "SequenceConstruct",
-    "SequenceInsert",
-    "Shape",
-    "Sign",
-    "Size",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "SplitToSequence",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "TensorScatter",
-    "Tile",
-    "TopK",
-    "Transpose",
-    "Trilu",
-    "Unsqueeze",
-    "Where",
-    "Xor",
-});
-
-constexpr std::array kInvariantMicrosoftOps = std::to_array<std::string_view>({
-    "GatherBlockQuantized",
-    "DequantizeLinear",
-    "QuantizeLinear",
-});
-
-constexpr std::array kInvariantInternalOps = std::to_array<std::string_view>({
-    "MemcpyFromHost",
-    "MemcpyToHost",
-});
-
-template <typename List>
-bool Contains(const List& list, std::string_view name) {
-  return std::find(list.begin(), list.end(), name) != list.end();
-}
 
 bool IsWholeNumber(const Ort::ConstValueInfo& value) {
   if (static_cast<const OrtValueInfo*>(value) == nullptr) return true;
@@ -184,16 +90,10 @@ std::map<std::string, CoverageReport>& Reports() {
 }  // namespace
 
 bool IsInvariantByNature(const Ort::ConstNode& node) {
-  const std::string domain = node.GetDomain();
-  const std::string op = node.GetOperatorType();
-  if (domain.empty() || domain == "ai.onnx") {
-    if (Contains(kInvariantOnnxOps, op) || Contains(kInvariantInternalOps, op)) return true;
-  } else if (domain == "com.microsoft") {
-    if (Contains(kInvariantMicrosoftOps, op)) return true;
-  } else {
-    return false;
-  }
-  return AllWholeNumbers(node);
+  std::string domain = node.GetDomain();
+  if (domain == "ai.onnx") domain.clear();
+  if (!domain.empty() && domain != "com.microsoft") return false;
+  return IsInvariantOp(domain, node.GetOperatorType()) || AllWholeNumbers(node);
 }
 
 std::string SharedByRows(const Ort::ConstNode& node) {
@@ -300,7 +200,8 @@ std::string ToJson(const CoverageReport& report) {
 
 std::string InvariantOpsToJson() {
   std::string json = "[";
-  const auto append = [&json](const auto& list, std::string_view domain, bool internal) {
+  const auto append = [&json](std::span<const std::string_view> list, std::string_view domain,
+                              bool internal) {
     for (const std::string_view op : list) {
       json += json.size() > 1 ? ",{" : "{";
       AppendJsonField(json, "domain", domain, false);
@@ -309,9 +210,9 @@ std::string InvariantOpsToJson() {
       json += '}';
     }
   };
-  append(kInvariantOnnxOps, "", false);
-  append(kInvariantMicrosoftOps, "com.microsoft", false);
-  append(kInvariantInternalOps, "", true);
+  append(InvariantOnnxOps(), "", false);
+  append(InvariantMicrosoftOps(), "com.microsoft", false);
+  append(InvariantInternalOps(), "", true);
   return json + "]";
 }
 

@@ -29,9 +29,9 @@ struct NodeCoverage {
   ServedBy served_by = ServedBy::kStockVarying;
   std::string contract;  // of nodes served by us
   std::string reason;    // why a varying node is not served; what an invariant one still depends on
-  std::string custom_op = {};  // the name in the custom-op domain, of served nodes that have one
+  std::string custom_op = {};  // the name in the custom-op domain, of nodes that it has an op for
   std::vector<OutputCoverage> outputs = {};  // of a dry run only
-  bool has_kernel = false;  // a kernel of ours was created for it
+  bool has_kernel = false;                   // a kernel of ours was created for it
 };
 
 struct CoverageReport {

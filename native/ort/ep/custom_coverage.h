@@ -10,11 +10,12 @@
 
 namespace batch_invariant::ort {
 
-// Fills in what serves a node of the custom-op domain.
-void CoverCustomOp(const NodeInfo& node, NodeCoverage* coverage);
+// Fills in what serves a node of the custom-op domain. `on_cuda`: in a session of ONNX Runtime's
+// CUDA provider, which runs what it can there and the rest on the CPU.
+void CoverCustomOp(const NodeInfo& node, bool on_cuda, NodeCoverage* coverage);
 
-// The custom op that computes what a served node of another domain does; empty if there is none.
-std::string CustomOpFor(const Ort::ConstNode& node);
+// The custom op that computes what a node of another domain does; empty if there is none.
+std::string CustomOpFor(const Ort::ConstNode& node, bool on_cuda);
 
 }  // namespace batch_invariant::ort
 

@@ -76,11 +76,14 @@ BatchInvariantEp::BatchInvariantEp(std::span<const OpDefinition> ops,
       fusions_(fusions),
       registry_(registry),
       options_(std::move(options)),
-      device_(std::move(device)) {
+      device_(std::move(device)),
+      on_cuda_(device_ != nullptr || (options_.dry_run && options_.device == "cuda")) {
   ort_version_supported = kOrtApiVersion;
-  report_.device = device_ == nullptr ? "cpu" : device_->Describe();
+  report_.device = device_ != nullptr ? device_->Describe() : on_cuda_ ? "cuda" : "cpu";
   if (device_ != nullptr) report_.self_test = device_->SelfTest();
   report_.instruction_set = cpu::Name(options_.instruction_set);
+  // Of a graph that folds to constants nothing is asked: its report is this one.
+  if (!options_.report_id.empty()) StoreReport(options_.report_id, report_);
 
   OrtEp::GetName = [](const OrtEp*) noexcept -> const char* { return kProviderName; };
   OrtEp::GetCapability = [](OrtEp* self, const OrtGraph* graph,
@@ -160,7 +163,8 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
   const OrtNode* first_known = nullptr;
   const std::lock_guard lock(mutex_);
   HostValues host_values;
-  // Partitioning looks again after it has inlined functions: groups that were compiled are nodes then.
+  // Partitioning looks again after it has inlined functions: groups that were compiled are nodes
+  // then.
   std::vector<Ort::ConstNode> nodes;
   std::vector<NodeCoverage> compiled;
   for (const Ort::ConstNode& node : graph.GetNodes()) {
@@ -177,8 +181,9 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
     const GraphNodeInfo info(node);
     const OpDefinition* op = FindOp(ops_, node);
     if (coverage.domain == kCustomOpDomain) {
-      CoverCustomOp(info, &coverage);
-    } else if (op != nullptr && device_ != nullptr && IsInvariantByNature(node) &&
+      // A session of this provider alone runs custom ops on the CPU.
+      CoverCustomOp(info, on_cuda_ && device_ == nullptr, &coverage);
+    } else if (op != nullptr && on_cuda_ && IsInvariantByNature(node) &&
                host_values.BelongsOnHost(node)) {
       coverage.reason = "its inputs are in host memory";
     } else if (op != nullptr) {
@@ -191,7 +196,6 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
         if (definition != nullptr) {
           coverage.served_by = ServedBy::kBatchInvariant;
           coverage.contract = op->contract(info);
-          coverage.custom_op = CustomOpFor(node);
         } else {
           coverage.reason = "its types are not served";
         }
@@ -204,9 +208,16 @@ Status BatchInvariantEp::GetCapability(Ort::ConstGraph graph, OrtEpGraphSupportI
     } else {
       for (const int output : op->host_outputs) host_values.AddOutput(node, output);
     }
-    if (coverage.served_by == ServedBy::kStockVarying && IsInvariantByNature(node)) {
-      coverage.served_by = ServedBy::kStockInvariant;
-      coverage.reason = SharedByRows(node);
+    if (IsInvariantByNature(node)) {
+      // A plan for a GPU is one for custom ops, which leave these to ONNX Runtime's CUDA provider.
+      const bool is_planned = on_cuda_ && device_ == nullptr;
+      if (coverage.served_by == ServedBy::kStockVarying || is_planned) {
+        coverage.contract.clear();
+        coverage.served_by = ServedBy::kStockInvariant;
+        coverage.reason = SharedByRows(node);
+      }
+    } else if (coverage.domain != kCustomOpDomain) {
+      coverage.custom_op = CustomOpFor(node, on_cuda_);
     }
     if (coverage.served_by != ServedBy::kStockVarying && first_known == nullptr) {
       first_known = node;
@@ -270,7 +281,7 @@ std::vector<FusedGroup> BatchInvariantEp::Group(std::span<const Ort::ConstNode> 
   const auto may_take = [&](size_t i) {
     return coverage[i].domain != kCustomOpDomain &&
            (coverage[i].served_by == ServedBy::kBatchInvariant ||
-            (device_ == nullptr && coverage[i].served_by == ServedBy::kStockInvariant));
+            (!on_cuda_ && coverage[i].served_by == ServedBy::kStockInvariant));
   };
   std::vector<FusedGroup> groups = FindFusedGroups(
       options_.fuse ? fusions_ : std::span<const FusionDefinition>(), nodes, may_take);
@@ -291,13 +302,12 @@ Status BatchInvariantEp::Compile(std::span<const OrtGraph* const> graphs,
   const std::lock_guard lock(mutex_);
   if (options_.strict) BATCH_INVARIANT_RETURN_IF_ERROR(CheckStrict());
   for (size_t i = 0; i < graphs.size(); ++i) {
-    BATCH_INVARIANT_RETURN_IF_ERROR(CompileFusedKernel(
-        fusions_, Ort::ConstGraph{graphs[i]}, Ort::ConstNode{fused_nodes[i]},
-        options_.instruction_set, services(), &infos[i]));
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        CompileFusedKernel(fusions_, Ort::ConstGraph{graphs[i]}, Ort::ConstNode{fused_nodes[i]},
+                           options_.instruction_set, services(), &infos[i]));
     std::vector<NodeCoverage>& members = compiled_[Ort::ConstNode{fused_nodes[i]}.GetName()];
     for (const Ort::ConstNode& node : Ort::ConstGraph{graphs[i]}.GetNodes()) {
-      NodeCoverage* coverage =
-          FindWithoutKernel(&report_, node.GetName(), node.GetOperatorType());
+      NodeCoverage* coverage = FindWithoutKernel(&report_, node.GetName(), node.GetOperatorType());
       if (coverage != nullptr) {
         coverage->has_kernel = true;
         members.push_back(*coverage);

@@ -20,7 +20,7 @@ Status ReadOptions(Ort::ConstSessionOptions session_options, EpOptions* options)
 
 class BatchInvariantEp : public OrtEp {
  public:
-  // `device` is null on the CPU.
+  // `device` is null on the CPU, and in a dry run that plans for a GPU without one.
   BatchInvariantEp(std::span<const OpDefinition> ops, std::span<const FusionDefinition> fusions,
                    const OrtKernelRegistry* registry, EpOptions options,
                    std::unique_ptr<DeviceSession> device);
@@ -45,6 +45,7 @@ class BatchInvariantEp : public OrtEp {
   const OrtKernelRegistry* registry_;
   EpOptions options_;
   std::unique_ptr<DeviceSession> device_;
+  const bool on_cuda_;
   std::mutex mutex_;
   CoverageReport report_;
   // By the name of the node that stands for a compiled group: what its own nodes are covered by.

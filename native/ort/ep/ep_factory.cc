@@ -58,10 +58,8 @@ EpFactory::EpFactory()
     *transfer = nullptr;
     return nullptr;
   };
-  if (device_ != nullptr) {
-    device_registry_ = MakeKernelRegistry(device_->ops());
-    SetDeviceCallbacks();
-  }
+  if (!CudaOps().empty()) device_registry_ = MakeKernelRegistry(CudaOps());
+  if (device_ != nullptr) SetDeviceCallbacks();
 }
 
 void EpFactory::SetDeviceCallbacks() {
@@ -108,7 +106,12 @@ Status EpFactory::MakeEp(std::span<const OrtHardwareDevice* const> hardware,
   for (const OrtHardwareDevice* each : hardware) {
     if (device_ != nullptr && device_->Owns(each)) devices.push_back(each);
   }
-  if (options.device == "cuda" && devices.empty()) {
+  const bool plans_for_cuda = options.dry_run && options.device == "cuda" && devices.empty();
+  if (plans_for_cuda && CudaOps().empty()) {
+    return Status::Unsupported(
+        "this build of the library has no CUDA kernels to plan with: build it with CUDA");
+  }
+  if (options.device == "cuda" && devices.empty() && !plans_for_cuda) {
     return Status::Unsupported(
         "the option device is cuda, but this session was given no CUDA device that this library "
         "can use (" +
@@ -123,7 +126,9 @@ Status EpFactory::MakeEp(std::span<const OrtHardwareDevice* const> hardware,
         "it the provider's CPU device alone");
   }
   std::unique_ptr<DeviceSession> session;
-  if (!devices.empty()) {
+  if (plans_for_cuda) {
+    *ep = new BatchInvariantEp(CudaOps(), {}, device_registry_, std::move(options), nullptr);
+  } else if (!devices.empty()) {
     BATCH_INVARIANT_RETURN_IF_ERROR(device_->CreateSession(devices, options, &session));
     *ep = new BatchInvariantEp(device_->ops(), device_->fusions(), device_registry_,
                                std::move(options), std::move(session));

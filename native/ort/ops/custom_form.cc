@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ort/ops/invariant_ops.h"
+
 namespace batch_invariant::ort {
 namespace {
 
@@ -33,6 +35,7 @@ const char* CustomName(const OpDefinition& op) {
 }
 
 bool IsCustomForm(std::span<const OpDefinition> ops, const OpDefinition& op) {
+  if (IsInvariantOp(op.domain, op.name)) return false;
   return std::none_of(ops.begin(), ops.end(), [&](const OpDefinition& other) {
     return SameName(other, op) && other.since_first > op.since_first;
   });

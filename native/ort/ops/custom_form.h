@@ -1,5 +1,6 @@
-// Which ops the custom-op domain offers, and under which names. The custom-op library registers
-// these, the coverage report and `ortbi convert` ask for them: one list for all three.
+// Which ops of a table the custom-op domain offers, and under which names: those whose stock
+// kernels may vary. The custom-op library registers these, the coverage report and `ortbi convert`
+// ask for them: one list for all three.
 #ifndef BATCH_INVARIANT_ORT_OPS_CUSTOM_FORM_H_
 #define BATCH_INVARIANT_ORT_OPS_CUSTOM_FORM_H_
 
@@ -13,7 +14,7 @@ namespace batch_invariant::ort {
 const char* CustomName(const OpDefinition& op);
 
 // True for the form of an op that is offered under its custom name. Custom ops of one name share a
-// schema, so that it is the newest one alone.
+// schema, whatever their devices, so that it is the newest one alone.
 bool IsCustomForm(std::span<const OpDefinition> ops, const OpDefinition& op);
 
 // The offered form that computes what `op` does from the same inputs and attributes; null if none.

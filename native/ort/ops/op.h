@@ -162,10 +162,10 @@ struct OpDefinition {
   std::vector<int> host_outputs = {};
 };
 
-// Every op of the CPU provider and of the custom-op library. One entry a form of an op.
+// Every op of the CPU provider. One entry a form of an op.
 std::span<const OpDefinition> CpuOps();
 
-// Every op of the CUDA provider.
+// Every op of the CUDA provider; none in a build without CUDA.
 std::span<const OpDefinition> CudaOps();
 
 // ORT_BATCH_INVARIANT_ISA or the fastest instruction set; kInvalidArgument when `requested` (or the

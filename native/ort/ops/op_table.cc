@@ -10,6 +10,7 @@ std::span<const OpDefinition> CpuOps() {
     AppendMatMulNBits(*list);
     AppendMoe(*list);
     AppendNorm(*list);
+    AppendEmbedLayerNorm(*list);
     AppendSoftmax(*list);
     AppendGroupQueryAttention(*list);
     AppendMultiHeadAttention(*list);
@@ -18,6 +19,7 @@ std::span<const OpDefinition> CpuOps() {
     AppendRotaryEmbedding(*list);
     AppendElementwise(*list);
     AppendReduce(*list);
+    AppendPow(*list);
     return list;
   }();
   return *ops;

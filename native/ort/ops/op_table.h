@@ -13,6 +13,7 @@ void AppendGemm(std::vector<OpDefinition>& ops);         // Gemm
 void AppendMatMulNBits(std::vector<OpDefinition>& ops);  // MatMulNBits
 void AppendMoe(std::vector<OpDefinition>& ops);          // MoE, QMoE
 void AppendNorm(std::vector<OpDefinition>& ops);         // the layer and RMS norms
+void AppendEmbedLayerNorm(std::vector<OpDefinition>& ops);
 void AppendSoftmax(std::vector<OpDefinition>& ops);      // Softmax, LogSoftmax
 void AppendGroupQueryAttention(std::vector<OpDefinition>& ops);
 void AppendMultiHeadAttention(std::vector<OpDefinition>& ops);
@@ -21,6 +22,7 @@ void AppendOnnxAttention(std::vector<OpDefinition>& ops);
 void AppendRotaryEmbedding(std::vector<OpDefinition>& ops);
 void AppendElementwise(std::vector<OpDefinition>& ops);  // Sigmoid, Tanh, Gelu ...
 void AppendReduce(std::vector<OpDefinition>& ops);       // ReduceSum, ReduceMean ...
+void AppendPow(std::vector<OpDefinition>& ops);
 
 // An acceptance that asks nothing beyond the type constraints.
 inline Status AcceptAll(const NodeInfo&) { return Status::Ok(); }

@@ -53,8 +53,7 @@ inline bool AreNeighbours(const ReduceAxes& axes, int64_t rank, int64_t* first, 
   return *first >= 0 && *last <= rank && *last - *first == static_cast<int64_t>(sorted.size());
 }
 
-template <typename Device>
-Status AcceptReduce(const NodeInfo& node) {
+inline Status AcceptReduce(const NodeInfo& node) {
   const ReduceAxes axes = ReadReduceAxes(node);
   if (!axes.known) return Status::Unsupported("axes that are computed are not served");
   const int64_t rank = node.InputRank(0);
@@ -62,12 +61,8 @@ Status AcceptReduce(const NodeInfo& node) {
   int64_t last = 0;
   if (axes.all || axes.AreLast()) return Status::Ok();
   if (rank < 0) return Status::Unsupported("an input of unknown rank is not served");
-  if (!AreNeighbours(axes, rank, &first, &last) || (Device::kLastAxesOnly && last != rank)) {
-    return Status::Unsupported(Device::kLastAxesOnly
-                                   ? "only a reduction over the last axes is served"
-                                   : "only a reduction over neighbouring axes is served");
-  }
-  return Status::Ok();
+  if (AreNeighbours(axes, rank, &first, &last)) return Status::Ok();
+  return Status::Unsupported("only a reduction over neighbouring axes is served");
 }
 
 template <typename Device>
@@ -133,7 +128,7 @@ void AppendReduceOp(std::vector<OpDefinition>& ops, const char* name, int last_w
                   .constraints = {{"T", Device::Types()}},
                   .inputs = {{"T"}},
                   .outputs = {{"T"}},
-                  .accept = &AcceptReduce<Device>,
+                  .accept = &AcceptReduce,
                   .contract = &Device::Contract,
                   .create = create};
   ops.push_back(op);

@@ -1,4 +1,4 @@
-// Dependencies point one way: include <- kernels <- ort/ops <- ort/{ep,custom_ops} <-
+// Dependencies point one way: include <- kernels <- ort/ops <- ort/cuda <- ort/{ep,custom_ops} <-
 // ort/library.cc. Only ort/ort_api.h includes ONNX Runtime. This test reads every include under
 // native/.
 #include <gtest/gtest.h>
@@ -24,12 +24,15 @@ const std::vector<Layer>& Layers() {
   static const std::vector<Layer> layers = {
       {"include/batch_invariant/", {"batch_invariant/"}},
       {"kernels/reference/", {"batch_invariant/", "kernels/reference/"}},
-      {"kernels/cpu/", {"batch_invariant/", "kernels/cpu/"}},
-      {"kernels/cuda/", {"batch_invariant/", "kernels/cuda/"}},
+      {"kernels/common/", {"batch_invariant/", "kernels/common/"}},
+      {"kernels/cpu/", {"batch_invariant/", "kernels/common/", "kernels/cpu/"}},
+      {"kernels/cuda/", {"batch_invariant/", "kernels/common/", "kernels/cuda/"}},
       {"ort/ort_api", {"batch_invariant/", "ort/ort_api.h"}},
       {"ort/ops/", {"batch_invariant/", "ort/ort_api.h", "ort/ops/"}},
-      {"ort/ep/", {"batch_invariant/", "ort/ort_api.h", "ort/ops/", "ort/ep/"}},
-      {"ort/custom_ops/", {"batch_invariant/", "ort/ort_api.h", "ort/ops/", "ort/custom_ops/"}},
+      {"ort/cuda/", {"batch_invariant/", "ort/ort_api.h", "ort/ops/", "ort/cuda/"}},
+      {"ort/ep/", {"batch_invariant/", "ort/ort_api.h", "ort/ops/", "ort/cuda/", "ort/ep/"}},
+      {"ort/custom_ops/",
+       {"batch_invariant/", "ort/ort_api.h", "ort/ops/", "ort/cuda/", "ort/custom_ops/"}},
       {"ort/library.cc", {"batch_invariant/", "ort/"}},
   };
   return layers;
@@ -97,6 +100,7 @@ TEST(Layering, PlantedViolationsAreFound) {
   EXPECT_EQ(count("ort/ops/norm.cc", "#include \"ort/ep/ep.h\"\n"), 1u);
   EXPECT_EQ(count("ort/ops/norm.cc", "#include \"kernels/cpu/norm/norm_body.h\"\n"), 1u);
   EXPECT_EQ(count("ort/custom_ops/custom_ops.cc", "#include \"ort/ep/ep.h\"\n"), 1u);
+  EXPECT_EQ(count("ort/cuda/device_pool.cc", "#include \"ort/ep/ep.h\"\n"), 1u);
   EXPECT_EQ(count("elsewhere/x.cc", ""), 1u);
   EXPECT_EQ(count("ort/ep/ep.cc", "#include \"ort/ops/op.h\"\n#include <string>\n"), 0u);
 }

@@ -61,7 +61,6 @@ enum class BinaryOp : uint8_t {
   kSub,
   kMul,
   kDiv,  // integers: towards zero, 0 when the divisor is 0
-  kPow,  // fp32: x*x for y = 2, x*x*x for 3, sqrt for 0.5, x for 1; else double, rounded
   kMin,
   kMax,
   kMod,  // sign of the divisor for integers; fmod for floating point
@@ -91,6 +90,20 @@ struct BinaryArgs {
   void* y = nullptr;  // may be an operand of the same type that is not broadcast
 };
 Status Binary(const BinaryArgs& args, Stream stream);
+
+// y = base^exponent with broadcasting, contract pow (contract.h); y has the base's type. Types:
+// fp32, fp16, bf16, fp64, int32, int64, the two independent of each other.
+struct PowArgs {
+  std::span<const std::int64_t> shape;
+  DataType base_type = DataType::kFloat32;
+  const void* base = nullptr;
+  std::span<const std::int64_t> base_strides;
+  DataType exponent_type = DataType::kFloat32;
+  const void* exponent = nullptr;
+  std::span<const std::int64_t> exponent_strides;
+  void* y = nullptr;  // may be the base where that is not broadcast
+};
+Status Pow(const PowArgs& args, Stream stream);
 
 // y = condition ? a : b with broadcasting; any type, copied as bytes.
 struct WhereArgs {

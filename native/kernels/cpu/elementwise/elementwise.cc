@@ -2,6 +2,7 @@
 #include "batch_invariant/cpu/elementwise.h"
 
 #include "kernels/cpu/dispatch/parallel_rows.h"
+#include "kernels/cpu/elementwise/broadcast_runs.h"
 #include "kernels/cpu/elementwise/elementwise_kernels.h"
 
 namespace batch_invariant::cpu {
@@ -19,9 +20,6 @@ Status NoData() { return Status::InvalidArgument("elementwise op: an operand has
 
 // Exponentials cost about this many times a plain element.
 constexpr int64_t kActivationCost = 8;
-
-// Without a bias rows mean nothing, so that the run is cut wherever it suits.
-constexpr int64_t kRunElements = 4096;
 
 }  // namespace
 
@@ -86,60 +84,19 @@ Status RoundToF16(const Context& context, int64_t count, const float* x, uint16_
 }
 
 Status BinaryF32(const Context& context, const BinaryArgs& args) {
-  const size_t rank = args.shape.size();
-  if (args.a_strides.size() != rank || args.b_strides.size() != rank) {
-    return Status::InvalidArgument(
-        "elementwise op: the strides must have as many entries as the shape");
-  }
-  int64_t count = 1;
-  for (const int64_t extent : args.shape) {
-    if (extent < 0) return Status::InvalidArgument("elementwise op: no extent may be negative");
-    count *= extent;
-  }
+  BroadcastRuns runs;
+  BATCH_INVARIANT_RETURN_IF_ERROR(
+      MakeBroadcastRuns(args.shape, args.a_strides, args.b_strides, &runs));
   const ElementwiseKernels* kernels =
       FindKernels(ElementwiseKernelTable(), context.instruction_set);
   if (kernels == nullptr) return NoKernel();
-  if (count == 0) return Status::Ok();
+  if (runs.count == 0) return Status::Ok();
   if (args.a == nullptr || args.b == nullptr || args.y == nullptr) return NoData();
-
-  // The longest run at the end of the shape along which each operand is contiguous or constant.
-  int64_t run = 1;
-  bool a_is_run = false, b_is_run = false;
-  size_t outer_rank = rank;
-  for (; outer_rank > 0; --outer_rank) {
-    const size_t axis = outer_rank - 1;
-    const int64_t extent = args.shape[axis];
-    if (extent == 1) continue;
-    const int64_t a = args.a_strides[axis], b = args.b_strides[axis];
-    if (run == 1) {
-      if ((a != 0 && a != 1) || (b != 0 && b != 1)) break;
-      a_is_run = a == 1;
-      b_is_run = b == 1;
-    } else if (a != (a_is_run ? run : 0) || b != (b_is_run ? run : 0)) {
-      break;
-    }
-    run *= extent;
-  }
-
-  const int64_t pieces_per_run = (run + kRunElements - 1) / kRunElements;
-  const int64_t runs = count / run;
-  ParallelRows(context.parallel, runs * pieces_per_run, std::min(run, kRunElements),
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t piece = begin; piece < end; ++piece) {
-                   int64_t rest = piece / pieces_per_run;
-                   const int64_t first = piece % pieces_per_run * kRunElements;
-                   const int64_t length = std::min(kRunElements, run - first);
-                   float* y = args.y + rest * run + first;
-                   int64_t a = a_is_run ? first : 0, b = b_is_run ? first : 0;
-                   for (size_t axis = outer_rank; axis-- > 0;) {
-                     const int64_t index = rest % args.shape[axis];
-                     rest /= args.shape[axis];
-                     a += index * args.a_strides[axis];
-                     b += index * args.b_strides[axis];
-                   }
-                   kernels->binary(args.op, args.a + a, a_is_run, args.b + b, b_is_run, y, length);
-                 }
-               });
+  ForEachRun(context.parallel, runs, /*cost=*/1,
+             [&](int64_t a, int64_t b, int64_t y, int64_t length) {
+               kernels->binary(args.op, args.a + a, runs.a_is_run, args.b + b, runs.b_is_run,
+                               args.y + y, length);
+             });
   return Status::Ok();
 }
 

@@ -109,25 +109,6 @@ __device__ __forceinline__ T ApplyUnaryInteger(UnaryOp op, T x) {
   }
 }
 
-__device__ __forceinline__ float Power(float x, float y) {
-  if (y == 2.0f) return __fmul_rn(x, x);
-  if (y == 3.0f) return __fmul_rn(__fmul_rn(x, x), x);
-  if (y == 0.5f) return __fsqrt_rn(x);
-  if (y == 1.0f) return x;
-  return static_cast<float>(pow(static_cast<double>(x), static_cast<double>(y)));
-}
-
-template <typename C>
-__device__ __forceinline__ C IntegerPower(C x, C y) {
-  if (y < C{0}) return x == C{1} ? C{1} : C{0};
-  C result{1};
-  for (; y > C{0}; y = static_cast<C>(y / 2)) {
-    if (y % 2 == 1) result = static_cast<C>(result * x);
-    x = static_cast<C>(x * x);
-  }
-  return result;
-}
-
 // Ops whose result has the operands' type.
 template <typename C>
 __device__ __forceinline__ C ApplyArithmetic(BinaryOp op, C a, C b) {
@@ -141,8 +122,6 @@ __device__ __forceinline__ C ApplyArithmetic(BinaryOp op, C a, C b) {
         return __fmul_rn(a, b);
       case BinaryOp::kDiv:
         return __fdiv_rn(a, b);
-      case BinaryOp::kPow:
-        return Power(a, b);
       case BinaryOp::kMin:
         return a != a || a < b ? a : b;
       case BinaryOp::kMax:
@@ -162,8 +141,6 @@ __device__ __forceinline__ C ApplyArithmetic(BinaryOp op, C a, C b) {
         return static_cast<C>(a * b);
       case BinaryOp::kDiv:
         return b == C{0} ? C{0} : static_cast<C>(a / b);
-      case BinaryOp::kPow:
-        return IntegerPower(a, b);
       case BinaryOp::kMin:
         return a < b ? a : b;
       case BinaryOp::kMax:

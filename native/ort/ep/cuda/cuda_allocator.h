@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "ort/ep/cuda/device_pool.h"
+#include "ort/cuda/device_pool.h"
 #include "ort/ort_api.h"
 
 namespace batch_invariant::ort {

@@ -2,18 +2,17 @@
 #include <cstdint>
 #include <list>
 
+#include "ort/cuda/cuda_error.h"
+#include "ort/cuda/start_up_test.h"
 #include "ort/ep/cuda/cuda_allocator.h"
 #include "ort/ep/cuda/cuda_data_transfer.h"
-#include "ort/ep/cuda/cuda_error.h"
 #include "ort/ep/cuda/cuda_session.h"
-#include "ort/ep/cuda/start_up_test.h"
 #include "ort/ep/device.h"
 
 namespace batch_invariant::ort {
 namespace {
 
 constexpr uint32_t kNvidia = 0x10DE;
-constexpr int kOldestComputeCapability = 80;
 constexpr const char* kDeviceIdKey = "cuda_device_id";  // of a provider device's metadata
 
 class CudaBackend final : public DeviceBackend {
@@ -98,7 +97,8 @@ class CudaBackend final : public DeviceBackend {
       const CudaDevice* device = Find(each);
       if (options.device_id < 0 || device->ordinal == options.device_id) {
         std::string self_test;
-        BATCH_INVARIANT_RETURN_IF_ERROR(start_up_test_.Require(device->ordinal, &self_test));
+        BATCH_INVARIANT_RETURN_IF_ERROR(
+            StartUpTest::OfProcess().Require(device->ordinal, &self_test));
         return CudaSession::Create(*device, options, std::move(self_test), session);
       }
     }
@@ -131,7 +131,6 @@ class CudaBackend final : public DeviceBackend {
 
   const int device_count_;
   std::list<CudaDevice> devices_;  // addresses are kept by sessions
-  StartUpTest start_up_test_;
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include "ort/ep/cuda/cuda_data_transfer.h"
 
-#include "ort/ep/cuda/cuda_error.h"
+#include "ort/cuda/cuda_error.h"
 #include "ort/ops/node_info.h"
 
 namespace batch_invariant::ort {

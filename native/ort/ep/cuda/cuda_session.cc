@@ -1,16 +1,14 @@
 #include "ort/ep/cuda/cuda_session.h"
 
-#include <algorithm>
 #include <cstdlib>
 
+#include "ort/cuda/cuda_error.h"
 #include "ort/ep/cuda/cuda_allocator.h"
-#include "ort/ep/cuda/cuda_error.h"
 
 namespace batch_invariant::ort {
 namespace {
 
 constexpr int kRunsBeforeCapture = 2;
-constexpr size_t kSmallestWorkspace = size_t{8} << 20;
 
 // The run's gpu_graph_id: 0 when absent, -1 for a run that is neither captured nor replayed.
 int GraphId(const OrtRunOptions* options) {
@@ -37,6 +35,7 @@ Status CudaSession::Create(const CudaDevice& device, const EpOptions& options,
                    "creating a stream"));
   }
   made->pool_ = std::make_shared<DevicePool>(device.ordinal, MemoryKind::kDevice);
+  made->workspaces_ = std::make_unique<StreamWorkspaces>(made->pool_);
   *session = std::move(made);
   return Status::Ok();
 }
@@ -146,24 +145,8 @@ Status CudaSession::Copy(void* to, const void* from, size_t bytes) {
 }
 
 Status CudaSession::Workspace(void* stream, size_t bytes, void** memory) {
-  *memory = nullptr;
-  if (bytes == 0) return Status::Ok();
-  const std::lock_guard lock(workspace_mutex_);
   // What is captured is replayed on the session's own stream.
-  StreamWorkspace& workspace = workspaces_[stream == capture_stream_ ? stream_ : stream];
-  if (workspace.bytes < bytes) {
-    const size_t grown = std::max({bytes, 2 * workspace.bytes, kSmallestWorkspace});
-    void* larger = pool_->Allocate(grown);
-    if (larger == nullptr) {
-      return Status::OutOfMemory("the device has no " + std::to_string(grown >> 20) +
-                                 " MiB left for a kernel's workspace");
-    }
-    if (workspace.memory != nullptr) workspace.outgrown.push_back(workspace.memory);
-    workspace.memory = larger;
-    workspace.bytes = grown;
-  }
-  *memory = workspace.memory;
-  return Status::Ok();
+  return workspaces_->Get(stream == capture_stream_ ? stream_ : stream, bytes, memory);
 }
 
 Status CudaSession::AllocateWeights(size_t bytes, void** memory) {

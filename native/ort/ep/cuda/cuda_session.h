@@ -8,9 +8,9 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <vector>
 
-#include "ort/ep/cuda/device_pool.h"
+#include "ort/cuda/device_pool.h"
+#include "ort/cuda/stream_workspaces.h"
 #include "ort/ep/device.h"
 
 namespace batch_invariant::ort {
@@ -46,11 +46,6 @@ class CudaSession final : public DeviceSession, private DeviceServices {
     int runs = 0;  // uncaptured ones, which load kernels and fill the pool
     cudaGraphExec_t executable = nullptr;
   };
-  struct StreamWorkspace {
-    void* memory = nullptr;
-    size_t bytes = 0;
-    std::vector<void*> outgrown;  // may still be in use on the stream
-  };
 
   CudaSession(const CudaDevice& device, bool capture, std::string self_test)
       : device_(device), self_test_(std::move(self_test)), capture_(capture) {}
@@ -72,8 +67,7 @@ class CudaSession final : public DeviceSession, private DeviceServices {
   cudaStream_t stream_ = nullptr;
   cudaStream_t capture_stream_ = nullptr;  // records graphs; nothing runs on it
   std::shared_ptr<DevicePool> pool_;
-  std::mutex workspace_mutex_;
-  std::map<void*, StreamWorkspace> workspaces_;
+  std::unique_ptr<StreamWorkspaces> workspaces_;
   mutable std::mutex graph_mutex_;
   std::map<int, Graph> graphs_;
   int capturing_ = kNotCapturing;

@@ -1,7 +1,7 @@
 // Element-wise ops on CUDA: one operand, two operands, Where, Cast.
 #include "batch_invariant/cuda/elementwise.h"
 
-#include "ort/ops/cuda/broadcast.h"
+#include "ort/ops/broadcast.h"
 #include "ort/ops/cuda/cuda_types.h"
 #include "ort/ops/cuda/op_table.h"
 #include "ort/ops/unary_kernel.h"
@@ -71,11 +71,6 @@ Status CreateBinary(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel) {
 Status AcceptTwoOperands(const NodeInfo& node) {
   if (node.HasInput(1) && !node.HasInput(2)) return Status::Ok();
   return Status::Unsupported("another number of operands than two is not served");
-}
-
-Status AcceptEqualTypes(const NodeInfo& node) {
-  if (node.InputType(0) == node.InputType(1)) return Status::Ok();
-  return Status::Unsupported("operands of different types are not served");
 }
 
 Status AcceptMod(const NodeInfo& node) {
@@ -187,10 +182,6 @@ void AppendBinary(std::vector<OpDefinition>& ops) {
   add("Div", 7, 14, &CreateBinary<BinaryOp::kDiv>, kNumbers);
   add("Mod", 10, 13, &CreateBinary<BinaryOp::kMod>, kNumbers);
   ops.back().accept = &AcceptMod;
-  add("Pow", 12, 15, &CreateBinary<BinaryOp::kPow>, kCudaFloats);
-  ops.back().constraints.push_back({"T1", kCudaFloats});
-  ops.back().inputs = {{"T"}, {"T1"}};
-  ops.back().accept = &AcceptEqualTypes;
   add("Min", 8, 13, &CreateBinary<BinaryOp::kMin>, kNumbers);
   ops.back().accept = &AcceptTwoOperands;
   add("Max", 8, 13, &CreateBinary<BinaryOp::kMax>, kNumbers);

@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <numeric>
 
-#include "ort/ops/cuda/broadcast.h"
+#include "ort/ops/broadcast.h"
 #include "ort/ops/cuda/cuda_types.h"
 #include "ort/ops/cuda/op_table.h"
 

@@ -14,6 +14,7 @@ std::span<const OpDefinition> CudaOps() {
     AppendCudaAttention(*list);
     AppendCudaRotaryEmbedding(*list);
     AppendCudaElementwise(*list);
+    AppendCudaPow(*list);
     AppendCudaGather(*list);
     AppendCudaLayout(*list);
     return list;

@@ -16,6 +16,7 @@ void AppendCudaRotaryEmbedding(std::vector<OpDefinition>& ops);
 void AppendCudaMatMulNBits(std::vector<OpDefinition>& ops);
 void AppendCudaReduce(std::vector<OpDefinition>& ops);
 void AppendCudaElementwise(std::vector<OpDefinition>& ops);  // activations, arithmetic, Where, Cast
+void AppendCudaPow(std::vector<OpDefinition>& ops);
 void AppendCudaGather(std::vector<OpDefinition>& ops);
 void AppendCudaLayout(
     std::vector<OpDefinition>& ops);  // Transpose, Slice, Concat, Reshape, Shape ...

@@ -10,7 +10,6 @@ namespace {
 
 struct Cuda {
   using Op = cuda::ReduceOp;
-  static constexpr bool kLastAxesOnly = false;
   static std::vector<ElementType> Types() { return {kFloat, kFloat16, kBFloat16, kInt32, kInt64}; }
   static const char* Contract(const NodeInfo&) { return cuda::kReduceContract; }
   static Status Run(OpContext& context, Op op, int64_t outer, int64_t length, int64_t inner,

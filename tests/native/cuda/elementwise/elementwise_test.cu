@@ -1,5 +1,6 @@
 // Elementwise ops: an element's bytes do not depend on where it stands, and are close to float64.
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <initializer_list>
 #include <span>
@@ -8,6 +9,7 @@
 
 #include "batch_invariant/cuda/elementwise.h"
 #include "cuda/common/device_test.h"
+#include "kernels/common/power.h"
 
 namespace batch_invariant::cuda::test {
 namespace {
@@ -20,6 +22,7 @@ DataType TypeOf() {
   if constexpr (std::is_same_v<T, std::int32_t>) return DataType::kInt32;
   if constexpr (std::is_same_v<T, std::int64_t>) return DataType::kInt64;
   if constexpr (std::is_same_v<T, std::uint8_t>) return DataType::kUInt8;
+  if constexpr (std::is_same_v<T, double>) return DataType::kFloat64;
   return DataType::kBool;
 }
 
@@ -149,6 +152,76 @@ TYPED_TEST(Elementwise, BinaryBroadcasts) {
   }
   EXPECT_TRUE(y.GuardsIntact());
 }
+
+// The device gives the bytes of the host, where the accuracy is tested.
+template <typename Base, typename Exponent>
+void CheckPow() {
+  const std::int64_t shape[] = {70, 300}, full[] = {300, 1};
+  constexpr std::int64_t kCount = 70 * 300;
+  const std::vector<std::vector<std::int64_t>> broadcasts = {{300, 1}, {0, 1}, {1, 0}, {0, 0}};
+  const auto random = [](auto tag, int i) {
+    using T = decltype(tag);
+    const auto mixed = static_cast<std::uint32_t>(i) * 2654435761u;
+    const double value = static_cast<double>(mixed >> 8) / (1 << 23) - 1;  // [-1, 1)
+    if constexpr (std::is_integral_v<T>) {
+      return static_cast<T>(value * 7);
+    } else {
+      return static_cast<T>(static_cast<float>(i % 3 == 0 ? value * 20 : std::fabs(value) * 3));
+    }
+  };
+  std::vector<Base> base;
+  std::vector<Exponent> exponent;
+  for (int i = 0; i < kCount; ++i) {
+    base.push_back(random(Base{}, i));
+    exponent.push_back(i % 5 == 0 ? Exponent(2.0f) : random(Exponent{}, i + 12345));
+  }
+  Buffer<Base> b(kCount), y(kCount);
+  Buffer<Exponent> e(kCount);
+  b.Set(base);
+  e.Set(exponent);
+  for (const auto& strides : broadcasts) {
+    ASSERT_STATUS_OK(Pow(
+        {shape, TypeOf<Base>(), b.data(), full, TypeOf<Exponent>(), e.data(), strides, y.data()},
+        nullptr));
+    const std::vector<Base> result = y.Host();
+    int wrong = 0;
+    for (std::int64_t i = 0; i < kCount; ++i) {
+      const Exponent power = exponent[i / 300 * strides[0] + i % 300 * strides[1]];
+      Base expected;
+      if constexpr (std::is_integral_v<Base> && std::is_integral_v<Exponent>) {
+        expected = power::WholePower(base[i], static_cast<std::int64_t>(power));
+      } else if constexpr (std::is_integral_v<Base> || std::is_same_v<Base, double>) {
+        expected = power::Pow(base[i], static_cast<double>(power));
+      } else {
+        const double wide = std::is_integral_v<Exponent> || std::is_same_v<Exponent, double>
+                                ? static_cast<double>(power)
+                                : static_cast<double>(static_cast<float>(power));
+        const float f = power::Pow(static_cast<float>(base[i]), wide);
+        expected = Base(f);
+        if (f != f && result[i] != result[i]) continue;  // fp16's NaN is the device's own
+      }
+      wrong += std::memcmp(&expected, &result[i], sizeof(Base)) != 0;
+    }
+    Compared() += kCount;
+    EXPECT_EQ(wrong, 0);
+  }
+  EXPECT_TRUE(y.GuardsIntact());
+}
+
+template <typename Base>
+void CheckPowOfBase() {
+  CheckPow<Base, float>();
+  CheckPow<Base, double>();
+  CheckPow<Base, std::int32_t>();
+  CheckPow<Base, std::int64_t>();
+  CheckPow<Base, __half>();
+  CheckPow<Base, __nv_bfloat16>();
+}
+
+TYPED_TEST(Elementwise, PowHasTheBytesOfTheHost) { CheckPowOfBase<TypeParam>(); }
+TEST(ElementwisePow, Float64) { CheckPowOfBase<double>(); }
+TEST(ElementwisePow, Int32) { CheckPowOfBase<std::int32_t>(); }
+TEST(ElementwisePow, Int64) { CheckPowOfBase<std::int64_t>(); }
 
 TYPED_TEST(Elementwise, GatedActivationEqualsSeparateOps) {
   using T = TypeParam;

@@ -1,6 +1,6 @@
 // NumPy-style broadcasting: the common shape, and each operand's strides in it.
-#ifndef BATCH_INVARIANT_ORT_OPS_CUDA_BROADCAST_H_
-#define BATCH_INVARIANT_ORT_OPS_CUDA_BROADCAST_H_
+#ifndef BATCH_INVARIANT_ORT_OPS_BROADCAST_H_
+#define BATCH_INVARIANT_ORT_OPS_BROADCAST_H_
 
 #include <algorithm>
 #include <initializer_list>
@@ -54,4 +54,4 @@ inline std::vector<int64_t> ContiguousStrides(std::span<const int64_t> shape) {
 
 }  // namespace batch_invariant::ort
 
-#endif  // BATCH_INVARIANT_ORT_OPS_CUDA_BROADCAST_H_
+#endif  // BATCH_INVARIANT_ORT_OPS_BROADCAST_H_

@@ -1,6 +1,6 @@
 // CUDA runtime errors as Status.
-#ifndef BATCH_INVARIANT_ORT_EP_CUDA_CUDA_ERROR_H_
-#define BATCH_INVARIANT_ORT_EP_CUDA_CUDA_ERROR_H_
+#ifndef BATCH_INVARIANT_ORT_CUDA_CUDA_ERROR_H_
+#define BATCH_INVARIANT_ORT_CUDA_CUDA_ERROR_H_
 
 #include <cuda_runtime_api.h>
 
@@ -40,4 +40,4 @@ class ScopedDevice {
 
 }  // namespace batch_invariant::ort
 
-#endif  // BATCH_INVARIANT_ORT_EP_CUDA_CUDA_ERROR_H_
+#endif  // BATCH_INVARIANT_ORT_CUDA_CUDA_ERROR_H_

@@ -1,9 +1,9 @@
-#include "ort/ep/cuda/device_pool.h"
+#include "ort/cuda/device_pool.h"
 
 #include <algorithm>
 #include <bit>
 
-#include "ort/ep/cuda/cuda_error.h"
+#include "ort/cuda/cuda_error.h"
 
 namespace batch_invariant::ort {
 namespace {

@@ -1,7 +1,7 @@
 // Device memory that is kept for reuse: cudaMalloc and cudaFree wait for the device, so that a run
 // must not call them.
-#ifndef BATCH_INVARIANT_ORT_EP_CUDA_DEVICE_POOL_H_
-#define BATCH_INVARIANT_ORT_EP_CUDA_DEVICE_POOL_H_
+#ifndef BATCH_INVARIANT_ORT_CUDA_DEVICE_POOL_H_
+#define BATCH_INVARIANT_ORT_CUDA_DEVICE_POOL_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -57,4 +57,4 @@ class DevicePool {
 
 }  // namespace batch_invariant::ort
 
-#endif  // BATCH_INVARIANT_ORT_EP_CUDA_DEVICE_POOL_H_
+#endif  // BATCH_INVARIANT_ORT_CUDA_DEVICE_POOL_H_

@@ -1,6 +1,6 @@
 // The kernels' self-test, once for each device of the process.
-#ifndef BATCH_INVARIANT_ORT_EP_CUDA_START_UP_TEST_H_
-#define BATCH_INVARIANT_ORT_EP_CUDA_START_UP_TEST_H_
+#ifndef BATCH_INVARIANT_ORT_CUDA_START_UP_TEST_H_
+#define BATCH_INVARIANT_ORT_CUDA_START_UP_TEST_H_
 
 #include <map>
 #include <mutex>
@@ -10,8 +10,13 @@
 
 namespace batch_invariant::ort {
 
+// The oldest GPUs that have kernels, as 10 * major + minor.
+inline constexpr int kOldestComputeCapability = 80;
+
 class StartUpTest {
  public:
+  static StartUpTest& OfProcess();
+
   // Waits for a test of the same device that is under way. A device that failed is refused from
   // then on; one that had no memory left for the test is tested again. `outcome` says in a few
   // words what was compared.
@@ -29,4 +34,4 @@ class StartUpTest {
 
 }  // namespace batch_invariant::ort
 
-#endif  // BATCH_INVARIANT_ORT_EP_CUDA_START_UP_TEST_H_
+#endif  // BATCH_INVARIANT_ORT_CUDA_START_UP_TEST_H_

@@ -1,9 +1,9 @@
-#include "ort/ep/cuda/start_up_test.h"
+#include "ort/cuda/start_up_test.h"
 
 #include <cstdio>
 
 #include "batch_invariant/cuda/self_test.h"
-#include "ort/ep/cuda/cuda_error.h"
+#include "ort/cuda/cuda_error.h"
 
 namespace batch_invariant::ort {
 namespace {
@@ -20,6 +20,11 @@ Status Run(int ordinal, cuda::SelfTestResult* result) {
 }
 
 }  // namespace
+
+StartUpTest& StartUpTest::OfProcess() {
+  static auto* test = new StartUpTest();
+  return *test;
+}
 
 Status StartUpTest::Require(int ordinal, std::string* outcome) {
   const std::lock_guard lock(mutex_);
