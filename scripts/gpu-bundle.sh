@@ -54,6 +54,7 @@ mkdir "$top/source"
 git archive HEAD CMakeLists.txt CMakePresets.json LICENSE native tests/native | tar x -C "$top/source"
 mkdir -p "$top/models"
 git archive HEAD models/demo | tar x -C "$top"
+mkdir "$top/examples"; git show HEAD:examples/python/first_logits.py > "$top/examples/first_logits.py"
 cp scripts/gpu-check.sh "$top/"
 dotnet restore scripts/packages/OnnxRuntime.csproj --verbosity quiet
 mkdir -p "$top/onnxruntime"

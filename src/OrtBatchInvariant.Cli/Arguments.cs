@@ -19,6 +19,19 @@ internal static class Arguments
         Description = "Take a model even if some of its nodes must be left to stock kernels that can vary.",
     };
 
+    /// <summary>The device that a model is looked at for; no GPU is needed.</summary>
+    public static Option<string> PlannedDevice()
+    {
+        var device = new Option<string>("--device")
+        {
+            Description = "What the model is to run on: cpu, or cuda, beside ONNX Runtime's CUDA provider; no GPU is needed here.",
+            DefaultValueFactory = _ => "cpu",
+            HelpName = "DEVICE",
+        };
+        device.AcceptOnlyFromAmong("cpu", "cuda");
+        return device;
+    }
+
     public static Option<string?> JsonFile() => new("--json") { Description = "Write the results to FILE as well.", HelpName = "FILE" };
 
     /// <summary>Refuses numbers under a minimum while the command line is parsed.</summary>

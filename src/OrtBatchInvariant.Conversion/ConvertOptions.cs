@@ -15,6 +15,13 @@ public sealed record ConvertOptions
     /// </summary>
     public bool Link { get; init; }
 
+    /// <summary>
+    /// Whether the converted model is to run beside ONNX Runtime's CUDA provider: nodes become the custom ops that run there, whose types
+    /// and operators differ from those of the CPU. It needs no GPU. Most models are the same either way.
+    /// </summary>
+    /// <value>The default is <see langword="false"/>: on the CPU.</value>
+    public bool ForCuda { get; init; }
+
     /// <summary>Whether a model is refused of which some nodes can still vary afterwards.</summary>
     /// <value>The default is <see langword="true"/>.</value>
     public bool Strict { get; init; } = true;

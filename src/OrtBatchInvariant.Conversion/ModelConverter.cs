@@ -50,7 +50,7 @@ public static class ModelConverter
             OnnxModel model = OnnxModel.Load(Path.Combine(source.Folder, file));
             copy.Plan(model.ExternalFiles(), linked: true);
             string target = copy.Prepare(file);
-            models.Add(options.Revert ? Revert(model, file, target) : Convert(model, file, target, options.Strict));
+            models.Add(options.Revert ? Revert(model, file, target) : Convert(model, file, target, options));
         }
 
         if (options.Revert && models.All(model => model.ChangedNodes == 0))
@@ -77,13 +77,13 @@ public static class ModelConverter
         return new ConvertResult(full, [.. models.Select(model => model with { File = Path.Combine(full, model.File) })]);
     }
 
-    private static ConvertedModel Convert(OnnxModel model, string file, string target, bool strict)
+    private static ConvertedModel Convert(OnnxModel model, string file, string target, ConvertOptions options)
     {
-        ModelCoverage before = ModelCoverage.Of(model);
+        ModelCoverage before = ModelCoverage.Of(model, options.ForCuda);
         int changed = GraphRewriter.Convert(model, before);
-        ModelCoverage after = changed == 0 ? before : ModelCoverage.Of(model);
+        ModelCoverage after = changed == 0 ? before : ModelCoverage.Of(model, options.ForCuda);
         CoverageNode[] varying = [.. after.Nodes.Select(Left).OfType<CoverageNode>()];
-        if (strict && varying is [var first, ..])
+        if (options.Strict && varying is [var first, ..])
         {
             string others = varying.Length == 1 ? "" : $" and {varying.Length - 1} other{(varying.Length == 2 ? "" : "s")}";
             throw new ModelException(

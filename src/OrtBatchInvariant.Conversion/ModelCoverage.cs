@@ -41,9 +41,10 @@ public sealed class ModelCoverage
 
     /// <summary>Looks at a model: checks its graph, and asks the provider about every node.</summary>
     /// <param name="model">The model; its weights stay where they are.</param>
+    /// <param name="onCuda">Whether it is to run on a GPU, as in <see cref="CoverageReport.ForModel"/>.</param>
     /// <exception cref="ModelException">The model is broken, or ONNX Runtime cannot load it.</exception>
     /// <exception cref="BatchInvariantException">The provider's library is missing or cannot be used.</exception>
-    public static ModelCoverage Of(OnnxModel model)
+    public static ModelCoverage Of(OnnxModel model, bool onCuda = false)
     {
         ArgumentNullException.ThrowIfNull(model);
         GraphCheck.Check(model);
@@ -52,7 +53,7 @@ public sealed class ModelCoverage
         {
             try
             {
-                report = CoverageReport.ForModel(skeleton.Path);
+                report = CoverageReport.ForModel(skeleton.Path, onCuda);
             }
             catch (OnnxRuntimeException exception)
             {

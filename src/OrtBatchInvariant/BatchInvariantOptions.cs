@@ -31,6 +31,9 @@ public class BatchInvariantOptions
     /// <summary>Whether the session ends once its report is made, before any weight is read.</summary>
     internal bool DryRun { get; set; }
 
+    /// <summary>Whether a dry run is about a session on a GPU, whether this machine has one or not.</summary>
+    internal bool PlansForCuda { get; set; }
+
     /// <summary>These options as the key-value pairs that the native provider reads.</summary>
     /// <exception cref="BatchInvariantException">A value, or a combination of values, makes no sense.</exception>
     public IReadOnlyDictionary<string, string> ToProviderOptions()
@@ -71,6 +74,11 @@ public class BatchInvariantOptions
         if (DryRun)
         {
             pairs["dry_run"] = "1";
+        }
+
+        if (PlansForCuda)
+        {
+            pairs["device"] = "cuda";
         }
 
         if (ReportId is { } reportId)

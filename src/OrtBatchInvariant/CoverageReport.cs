@@ -62,10 +62,14 @@ public sealed class CoverageReport
     /// at its weights. Nodes of the domain <see cref="BatchInvariantProvider.CustomOpDomain"/> are served by the custom-op library.
     /// </summary>
     /// <param name="modelPath">The <c>.onnx</c> file.</param>
+    /// <param name="onCuda">
+    /// Whether it is to run on a GPU, which this machine need not have: there the provider serves other ops and types, and custom ops run
+    /// beside ONNX Runtime's CUDA provider.
+    /// </param>
     /// <returns>The nodes after model-local functions are inlined; constants are none.</returns>
     /// <exception cref="BatchInvariantException">The provider cannot be registered.</exception>
-    /// <exception cref="OnnxRuntimeException">ONNX Runtime cannot load the model.</exception>
-    public static CoverageReport ForModel(string modelPath)
+    /// <exception cref="OnnxRuntimeException">ONNX Runtime cannot load the model, or the library was built without CUDA.</exception>
+    public static CoverageReport ForModel(string modelPath, bool onCuda = false)
     {
         ArgumentNullException.ThrowIfNull(modelPath);
         using var sessionOptions = new SessionOptions
@@ -74,7 +78,7 @@ public sealed class CoverageReport
             LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL,
         };
         var lease = new CoverageReportLease(null);
-        sessionOptions.AppendBatchInvariant(new BatchInvariantOptions { Strict = false, DryRun = true, ReportId = lease.ReportId });
+        sessionOptions.AppendBatchInvariant(new BatchInvariantOptions { Strict = false, DryRun = true, PlansForCuda = onCuda, ReportId = lease.ReportId });
         sessionOptions.RegisterCustomOpLibraryV2(BatchInvariantProvider.GetLibraryPath(), out _);
         try
         {

@@ -13,12 +13,13 @@ internal static class ConvertCommand
         var output = new Argument<string>("OUT") { Description = "The folder to make: the model, its data, and the library with the custom ops." };
         var revert = new Option<bool>("--revert") { Description = "Turn a converted model back into what it was." };
         var link = new Option<bool>("--link") { Description = "Link to external data (hard links) instead of copying it." };
+        Option<string> device = Arguments.PlannedDevice();
         Option<bool> noStrict = Arguments.NoStrict();
         var force = new Option<bool>("--force") { Description = "Replace the output folder if it exists." };
         var command = new Command(
             "convert", "Rewrite a model to batch-invariant custom ops, for any ONNX Runtime host. Exit code 3 if any node can still vary (with --no-strict).")
         {
-            input, output, revert, link, noStrict, force,
+            input, output, revert, link, device, noStrict, force,
         };
         command.SetAction((parsed, cancellation) => Task.FromResult(Run(
             parsed.GetRequiredValue(input),
@@ -27,6 +28,7 @@ internal static class ConvertCommand
             {
                 Revert = parsed.GetValue(revert),
                 Link = parsed.GetValue(link),
+                ForCuda = parsed.GetValue(device) == "cuda",
                 Strict = !parsed.GetValue(noStrict),
                 Overwrite = parsed.GetValue(force),
             },

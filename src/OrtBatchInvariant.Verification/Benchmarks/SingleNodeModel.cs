@@ -56,13 +56,13 @@ internal sealed class SingleNodeModel
 
     public SingleNodeModel Attribute(string name, long value)
     {
-        _node.Attribute.Add(new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Int, I = value });
+        _node.Attribute.Add(AttributeProto.Of(name, value));
         return this;
     }
 
     public SingleNodeModel Attribute(string name, float value)
     {
-        _node.Attribute.Add(new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Float, F = value });
+        _node.Attribute.Add(AttributeProto.Of(name, value));
         return this;
     }
 
@@ -78,20 +78,6 @@ internal sealed class SingleNodeModel
         return model.ToByteArray();
     }
 
-    private static ValueInfoProto Value(string name, DataType type, long[] dims)
-    {
-        var shape = new TensorShapeProto();
-        for (int i = 0; i < dims.Length; i++)
-        {
-            shape.Dim.Add(dims[i] > 0
-                ? new TensorShapeProto.Types.Dimension { DimValue = dims[i] }
-                : new TensorShapeProto.Types.Dimension { DimParam = $"{name}_{i}" });
-        }
-
-        return new ValueInfoProto
-        {
-            Name = name,
-            Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)type, Shape = shape } },
-        };
-    }
+    private static ValueInfoProto Value(string name, DataType type, long[] dims) => ValueInfoProto.OfTensor(name, type, dims.Select(
+        (size, axis) => size > 0 ? new TensorShapeProto.Types.Dimension { DimValue = size } : new() { DimParam = $"{name}_{axis}" }));
 }

@@ -39,7 +39,7 @@ public sealed class DecoderModel : IDisposable
     public string DeviceName { get; }
 
     // Stock kernels multiply what lies behind the end of a KV buffer by zero, which NaN survives.
-    internal bool PoisonsBuffers => Options.Kernels == KernelSet.BatchInvariant;
+    internal bool PoisonsBuffers => Options.Kernels == KernelSet.BatchInvariant || Options.CustomOpLibrary is not null;
 
     internal InferenceSession Session { get; }
 
@@ -130,6 +130,11 @@ public sealed class DecoderModel : IDisposable
     internal static OrtEpDevice? AppendProviders(SessionOptions sessionOptions, DecoderModelOptions options)
     {
         OrtEpDevice? device = null;
+        if (options.CustomOpLibrary is { } library)
+        {
+            sessionOptions.RegisterCustomOpLibraryV2(library, out _);
+        }
+
         if (options.Kernels == KernelSet.BatchInvariant)
         {
             sessionOptions.AddSessionConfigEntry("ep.batchinvariantexecutionprovider.fuse", options.FusesNodes ? "1" : "0");

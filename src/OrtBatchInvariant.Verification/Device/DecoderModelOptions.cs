@@ -22,6 +22,13 @@ public sealed record DecoderModelOptions
     /// </summary>
     public bool BesideStockCuda { get; init; }
 
+    /// <summary>
+    /// The library with the custom ops of a converted model, which ONNX Runtime's own providers then run: for <see cref="KernelSet.Stock"/>,
+    /// whose kernels are left with what is invariant by nature.
+    /// </summary>
+    /// <value>The default is <see langword="null"/>: the model was not converted.</value>
+    public string? CustomOpLibrary { get; init; }
+
     /// <summary>Whether the batch-invariant provider refuses a model with nodes that it must leave to kernels that vary.</summary>
     /// <value>The default is <see langword="true"/>.</value>
     public bool Strict { get; init; } = true;

@@ -28,6 +28,13 @@ internal sealed class CheckReport
 
     public void Add(string name, bool passed, string detail) => Add(new Check(name, passed, detail));
 
+    /// <summary>A comparison of logits, all of which must be equal.</summary>
+    public void AddComparison(string name, string model, long compared, long different, string detail) => Add(
+        new Check(name, different == 0 && compared > 0, $"{Number(different)} of {Number(compared)} logits differ{detail}")
+        {
+            Model = model, ElementsCompared = compared, ElementsDifferent = different,
+        });
+
     public void AddAxis(string model, string kernels, AuditAxisResult axis, bool mustHold)
     {
         string outcome = axis.NotRun is null ? "" : $"; {axis.NotRun}";

@@ -1,6 +1,5 @@
 using OrtBatchInvariant.Models.Export.Weights;
 using OrtBatchInvariant.Models.Onnx;
-using static OrtBatchInvariant.Models.Export.Graph.OnnxGraphBuilder;
 
 namespace OrtBatchInvariant.Models.Export.Graph;
 
@@ -47,7 +46,7 @@ internal sealed class AttentionNodes(GraphContext graph, string sequenceLengths,
         var split = $"{basename}/Split";
         string[] parts = [$"{split}/output_0", $"{split}/output_1", $"{split}/output_2"];
         graph.Builder.Node(
-            split, "Split", GraphContext.Onnx, [packed, graph.Builder.Constant([q, kv, kv])], parts, Attribute("axis", -1));
+            split, "Split", GraphContext.Onnx, [packed, graph.Builder.Constant([q, kv, kv])], parts, AttributeProto.Of("axis", -1));
         graph.Builder.Value(parts[0], graph.FloatType, GraphContext.Hidden(q));
         graph.Builder.Value(parts[1], graph.FloatType, GraphContext.Hidden(kv));
         graph.Builder.Value(parts[2], graph.FloatType, GraphContext.Hidden(kv));
@@ -98,7 +97,7 @@ internal sealed class AttentionNodes(GraphContext graph, string sequenceLengths,
     private string AddNormNode(string basename, string weight, Dim[] shape, string input) => graph.Builder.Node(
         $"{basename}/SimplifiedLayerNormalization", "SimplifiedLayerNormalization", GraphContext.Onnx, [input, weight],
         graph.FloatType, shape,
-        Attribute("epsilon", (float)graph.Config.RmsNormEpsilon), Attribute("axis", -1), Attribute("stash_type", 1));
+        AttributeProto.Of("epsilon", (float)graph.Config.RmsNormEpsilon), AttributeProto.Of("axis", -1), AttributeProto.Of("stash_type", 1));
 
     private string AddNormWeight(int layer, string norm, int size) => graph.Writer.Vector(
         $"model.layers.{layer}.attn.{norm}.layernorm.weight", graph.NormWeight(Weight(layer, $"{norm}.weight"), size));
@@ -113,20 +112,20 @@ internal sealed class AttentionNodes(GraphContext graph, string sequenceLengths,
         ];
         List<AttributeProto> attributes =
         [
-            Attribute("num_heads", config.HeadCount),
-            Attribute("kv_num_heads", config.KeyValueHeadCount),
-            Attribute("scale", (float)(config.AttentionScale ?? (1 / Math.Sqrt(config.HeadSize)))),
-            Attribute("local_window_size", config.WindowOf(layer)),
-            Attribute("softcap", (float)config.AttentionSoftcap),
-            Attribute("do_rotary", cos.Length > 0 ? 1 : 0),
-            Attribute("rotary_interleaved", 0),
+            AttributeProto.Of("num_heads", config.HeadCount),
+            AttributeProto.Of("kv_num_heads", config.KeyValueHeadCount),
+            AttributeProto.Of("scale", (float)(config.AttentionScale ?? (1 / Math.Sqrt(config.HeadSize)))),
+            AttributeProto.Of("local_window_size", config.WindowOf(layer)),
+            AttributeProto.Of("softcap", (float)config.AttentionSoftcap),
+            AttributeProto.Of("do_rotary", cos.Length > 0 ? 1 : 0),
+            AttributeProto.Of("rotary_interleaved", 0),
         ];
         if (NormsInsideAttention)
         {
             // Position ids, bias, sinks and the two cache scales are left out.
             inputs.AddRange(Enumerable.Repeat(string.Empty, 5));
             inputs.AddRange([AddNormWeight(layer, "q_norm", config.HeadSize), AddNormWeight(layer, "k_norm", config.HeadSize)]);
-            attributes.Add(Attribute("qk_norm_epsilon", (float)config.RmsNormEpsilon));
+            attributes.Add(AttributeProto.Of("qk_norm_epsilon", (float)config.RmsNormEpsilon));
         }
 
         var name = $"/model/layers.{layer}/attn/GroupQueryAttention";

@@ -1,6 +1,5 @@
 using OrtBatchInvariant.Models.Export.Weights;
 using OrtBatchInvariant.Models.Onnx;
-using static OrtBatchInvariant.Models.Export.Graph.OnnxGraphBuilder;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Models.Export.Graph;
@@ -77,15 +76,15 @@ internal static class DecoderGraph
         const string Onnx = GraphContext.Onnx;
         var one = builder.Constant([1L]);
         var sum = builder.Node(
-            $"{Base}/ReduceSum", "ReduceSum", Onnx, ["attention_mask", one], DataType.Int64, ["batch_size"], Attribute("keepdims", 0));
+            $"{Base}/ReduceSum", "ReduceSum", Onnx, ["attention_mask", one], DataType.Int64, ["batch_size"], AttributeProto.Of("keepdims", 0));
         var less = builder.Node($"{Base}/Sub", "Sub", Onnx, [sum, one], DataType.Int64, ["batch_size"]);
         var lengths = builder.Node(
-            $"{Base}/Sub/Cast", "Cast", Onnx, [less], DataType.Int32, ["batch_size"], Attribute("to", (long)DataType.Int32));
+            $"{Base}/Sub/Cast", "Cast", Onnx, [less], DataType.Int32, ["batch_size"], AttributeProto.Of("to", (long)DataType.Int32));
         var shape = builder.Node($"{Base}/Shape", "Shape", Onnx, ["attention_mask"], DataType.Int64, [2]);
         var width = builder.Node(
-            $"{Base}/Gather", "Gather", Onnx, [shape, builder.Constant(1)], DataType.Int64, [], Attribute("axis", 0));
+            $"{Base}/Gather", "Gather", Onnx, [shape, builder.Constant(1)], DataType.Int64, [], AttributeProto.Of("axis", 0));
         var total = builder.Node(
-            $"{Base}/Gather/Cast", "Cast", Onnx, [width], DataType.Int32, [], Attribute("to", (long)DataType.Int32));
+            $"{Base}/Gather/Cast", "Cast", Onnx, [width], DataType.Int32, [], AttributeProto.Of("to", (long)DataType.Int32));
         return (lengths, total);
     }
 }

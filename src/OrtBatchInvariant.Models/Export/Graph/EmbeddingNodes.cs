@@ -1,6 +1,6 @@
 using OrtBatchInvariant.Models.Export.Weights;
+using OrtBatchInvariant.Models.Onnx;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
-using static OrtBatchInvariant.Models.Export.Graph.OnnxGraphBuilder;
 
 namespace OrtBatchInvariant.Models.Export.Graph;
 
@@ -34,7 +34,7 @@ internal static class EmbeddingNodes
         {
             var transposed = builder.Node(
                 $"{Base}/Transpose", "Transpose", GraphContext.Onnx, [LmHeadWeight], graph.FloatType,
-                [config.VocabularySize, config.HiddenSize], Attribute("perm", [1, 0]));
+                [config.VocabularySize, config.HiddenSize], AttributeProto.Of("perm", [1, 0]));
             return builder.Node($"{Base}/Gather", "Gather", GraphContext.Onnx, [transposed, "input_ids"], graph.FloatType, shape);
         }
 
@@ -58,7 +58,7 @@ internal static class EmbeddingNodes
 
         return builder.Node(
             $"{Base}/GatherBlockQuantized", "GatherBlockQuantized", GraphContext.Microsoft, inputs, graph.FloatType, shape,
-            Attribute("bits", quantizer.Bits), Attribute("block_size", quantizer.BlockSize),
-            Attribute("gather_axis", 0), Attribute("quantize_axis", 1));
+            AttributeProto.Of("bits", quantizer.Bits), AttributeProto.Of("block_size", quantizer.BlockSize),
+            AttributeProto.Of("gather_axis", 0), AttributeProto.Of("quantize_axis", 1));
     }
 }

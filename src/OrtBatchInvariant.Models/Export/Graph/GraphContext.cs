@@ -1,4 +1,5 @@
 using OrtBatchInvariant.Models.Export.Weights;
+using OrtBatchInvariant.Models.Onnx;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Models.Export.Graph;
@@ -64,5 +65,5 @@ internal sealed class GraphContext
     /// <summary>Adds a Cast unless the value is of that type already.</summary>
     public string Cast(string name, string input, DataType from, DataType to, Dim[] shape) => from == to
         ? input
-        : Builder.Node(name, "Cast", Onnx, [input], to, shape, OnnxGraphBuilder.Attribute("to", (long)to));
+        : Builder.Node(name, "Cast", Onnx, [input], to, shape, AttributeProto.Of("to", (long)to));
 }

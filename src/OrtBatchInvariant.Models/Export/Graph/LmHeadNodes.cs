@@ -1,6 +1,6 @@
 using OrtBatchInvariant.Models.Export.Weights;
+using OrtBatchInvariant.Models.Onnx;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
-using static OrtBatchInvariant.Models.Export.Graph.OnnxGraphBuilder;
 
 namespace OrtBatchInvariant.Models.Export.Graph;
 
@@ -27,7 +27,7 @@ internal static class LmHeadNodes
 
         if (needsCast)
         {
-            graph.Builder.Node("/lm_head/Cast", "Cast", GraphContext.Onnx, [logits], [Output], Attribute("to", (long)TypeOf(graph)));
+            graph.Builder.Node("/lm_head/Cast", "Cast", GraphContext.Onnx, [logits], [Output], AttributeProto.Of("to", (long)TypeOf(graph)));
         }
     }
 

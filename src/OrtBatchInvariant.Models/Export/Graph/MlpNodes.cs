@@ -1,6 +1,5 @@
 using OrtBatchInvariant.Models.Export.Weights;
 using OrtBatchInvariant.Models.Onnx;
-using static OrtBatchInvariant.Models.Export.Graph.OnnxGraphBuilder;
 
 namespace OrtBatchInvariant.Models.Export.Graph;
 
@@ -52,8 +51,8 @@ internal static class MlpNodes
         return graph.Config.Activation switch
         {
             GateActivation.Silu => Node("Mul", "Mul", [gate, Node("Sigmoid", "Sigmoid", [gate])]),
-            GateActivation.Gelu => Node("Gelu", "Gelu", [gate], Attribute("approximate", "none")),
-            GateActivation.GeluTanh => Node("FastGelu", "Gelu", [gate], Attribute("approximate", "tanh")),
+            GateActivation.Gelu => Node("Gelu", "Gelu", [gate], AttributeProto.Of("approximate", "none")),
+            GateActivation.GeluTanh => Node("FastGelu", "Gelu", [gate], AttributeProto.Of("approximate", "tanh")),
             _ => throw new ModelException($"The activation {graph.Config.Activation} cannot be exported."),
         };
     }

@@ -98,20 +98,6 @@ internal sealed class OnnxGraphBuilder
         return tensor;
     }
 
-    public static AttributeProto Attribute(string name, long value) => new() { Name = name, Type = AttributeType.Int, I = value };
-
-    public static AttributeProto Attribute(string name, float value) => new() { Name = name, Type = AttributeType.Float, F = value };
-
-    public static AttributeProto Attribute(string name, string value) =>
-        new() { Name = name, Type = AttributeType.String, S = ByteString.CopyFromUtf8(value) };
-
-    public static AttributeProto Attribute(string name, long[] values)
-    {
-        var attribute = new AttributeProto { Name = name, Type = AttributeType.Ints };
-        attribute.Ints.AddRange(values);
-        return attribute;
-    }
-
     private string Constant(string text, long[] dims, long[] values)
     {
         var bytes = new byte[values.Length * sizeof(long)];
@@ -142,18 +128,12 @@ internal sealed class OnnxGraphBuilder
 
     private static ValueInfoProto ValueInfo(string name, DataType type, ReadOnlySpan<Dim> shape)
     {
-        var proto = new TensorShapeProto();
+        var dimensions = new List<TensorShapeProto.Types.Dimension>();
         foreach (var dim in shape)
         {
-            proto.Dim.Add(dim.Name is null
-                ? new TensorShapeProto.Types.Dimension { DimValue = dim.Size }
-                : new TensorShapeProto.Types.Dimension { DimParam = dim.Name });
+            dimensions.Add(dim.Name is null ? new() { DimValue = dim.Size } : new() { DimParam = dim.Name });
         }
 
-        return new ValueInfoProto
-        {
-            Name = name,
-            Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)type, Shape = proto } },
-        };
+        return ValueInfoProto.OfTensor(name, type, dimensions);
     }
 }

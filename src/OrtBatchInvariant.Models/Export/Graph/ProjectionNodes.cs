@@ -1,6 +1,5 @@
 using OrtBatchInvariant.Models.Export.Weights;
 using OrtBatchInvariant.Models.Onnx;
-using static OrtBatchInvariant.Models.Export.Graph.OnnxGraphBuilder;
 
 namespace OrtBatchInvariant.Models.Export.Graph;
 
@@ -26,14 +25,14 @@ internal static class ProjectionNodes
 
         List<AttributeProto> attributes =
         [
-            Attribute("K", matrix.Columns),
-            Attribute("N", matrix.Rows),
-            Attribute("bits", quantizer.Bits),
-            Attribute("block_size", quantizer.BlockSize),
+            AttributeProto.Of("K", matrix.Columns),
+            AttributeProto.Of("N", matrix.Rows),
+            AttributeProto.Of("bits", quantizer.Bits),
+            AttributeProto.Of("block_size", quantizer.BlockSize),
         ];
         if (graph.Options.EffectiveAccuracyLevel != 0)
         {
-            attributes.Add(Attribute("accuracy_level", graph.Options.EffectiveAccuracyLevel));
+            attributes.Add(AttributeProto.Of("accuracy_level", graph.Options.EffectiveAccuracyLevel));
         }
 
         graph.Builder.Node(

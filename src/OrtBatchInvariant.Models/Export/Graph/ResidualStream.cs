@@ -1,6 +1,5 @@
 using OrtBatchInvariant.Models.Export.Weights;
 using OrtBatchInvariant.Models.Onnx;
-using static OrtBatchInvariant.Models.Export.Graph.OnnxGraphBuilder;
 
 namespace OrtBatchInvariant.Models.Export.Graph;
 
@@ -17,7 +16,7 @@ internal sealed class ResidualStream(GraphContext graph, string embedding)
 
     private Dim[] Shape => GraphContext.Hidden(graph.Config.HiddenSize);
 
-    private AttributeProto Epsilon => Attribute("epsilon", (float)graph.Config.RmsNormEpsilon);
+    private AttributeProto Epsilon => AttributeProto.Of("epsilon", (float)graph.Config.RmsNormEpsilon);
 
     /// <summary>What a block reads: the normed stream, or the stream itself if the block has no norm before it.</summary>
     public string Read(int layer, string? norm)
@@ -78,7 +77,7 @@ internal sealed class ResidualStream(GraphContext graph, string embedding)
         if (needsCast)
         {
             graph.Builder.Node(
-                $"{name}/output_0/Cast", "Cast", GraphContext.Onnx, [normed], [output], Attribute("to", (long)graph.FloatType));
+                $"{name}/output_0/Cast", "Cast", GraphContext.Onnx, [normed], [output], AttributeProto.Of("to", (long)graph.FloatType));
             graph.Builder.Value(output, graph.FloatType, Shape);
         }
 
@@ -89,7 +88,7 @@ internal sealed class ResidualStream(GraphContext graph, string embedding)
     {
         graph.Builder.Node(
             name, "SimplifiedLayerNormalization", GraphContext.Onnx, [input, weight], [output],
-            Attribute("axis", -1), Epsilon, Attribute("stash_type", 1));
+            AttributeProto.Of("axis", -1), Epsilon, AttributeProto.Of("stash_type", 1));
         graph.Builder.Value(output, graph.ResidualType, Shape);
     }
 
