@@ -45,6 +45,76 @@ public sealed class InspectTests(Support.Models models) : IDisposable
         }
     }
 
+    /// <summary>Graphs of which ONNX Runtime leaves no node, or that have none: a result like any other, about the user's file.</summary>
+    [Theory]
+    [InlineData("constants", 2)]
+    [InlineData("identity", 1)]
+    [InlineData("nothing", 0)]
+    public async Task GraphOfWhichNothingIsLeft(string kind, int nodes)
+    {
+        string file = Path.Combine(_temporary.Path, $"{kind}.onnx");
+        var graph = new GraphProto { Name = "graph" };
+        var value = new TensorProto { Name = "c", DataType = (int)TensorProto.Types.DataType.Float, Dims = { 2, 2 }, FloatData = { 1, 2, 3, 4 } };
+        graph.Input.Add(Matrix("a", TensorProto.Types.DataType.Float));
+        graph.Output.Add(Matrix(kind == "nothing" ? "c" : "y", TensorProto.Types.DataType.Float));
+        graph.Initializer.Add(value);
+        if (kind == "constants")
+        {
+            graph.Node.AddRange(
+            [
+                new NodeProto { Name = "square", OpType = "MatMul", Input = { "c", "c" }, Output = { "s" } },
+                new NodeProto { Name = "twice", OpType = "Add", Input = { "s", "s" }, Output = { "y" } },
+            ]);
+        }
+        else if (kind == "identity")
+        {
+            graph.Node.Add(new NodeProto { Name = "same", OpType = "Identity", Input = { "a" }, Output = { "y" } });
+        }
+
+        var model = new ModelProto { IrVersion = 10, Graph = graph, OpsetImport = { new OperatorSetIdProto { Version = 21 } } };
+        new OnnxModel(model).Save(file);
+        ToolResult table = await Tool.Run("inspect", file);
+        Assert.Equal((ExitCode.Success, ""), (table.ExitCode, table.Error));
+        string text = string.Concat(table.Output.Where(character => !char.IsWhiteSpace(character)));
+        Assert.Contains($"{kind}.onnx:{nodes}nodesoncpu", text, StringComparison.Ordinal);
+        Assert.Contains(",0stockthatcanvary", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("skeleton", text, StringComparison.Ordinal);
+
+        ToolResult json = await Tool.Run("inspect", file, "--json");
+        JsonElement root = JsonDocument.Parse(json.Output).RootElement;
+        Assert.Equal((ExitCode.Success, nodes, 0), (json.ExitCode, root.GetProperty("nodes").GetArrayLength(), root.GetProperty("varyingNodes").GetInt32()));
+        Assert.Empty(root.GetProperty("session").GetProperty("differences").EnumerateArray());
+        ToolResult converted = await Tool.Run("convert", file, Path.Combine(_temporary.Path, "out"));
+        Assert.Equal((ExitCode.Success, ""), (converted.ExitCode, converted.Error));
+    }
+
+    /// <summary>bf16 has kernels on GPUs alone. No GPU is needed to plan for one, but a library that was built with CUDA.</summary>
+    [Fact]
+    public async Task PlannedForAGpu()
+    {
+        string file = Path.Combine(_temporary.Path, "bf16.onnx");
+        WriteMatMul(file, TensorProto.Types.DataType.Bfloat16);
+        ToolResult onCpu = await Tool.Run("inspect", file, "--no-session");
+        Assert.NotEqual(ExitCode.Success, onCpu.ExitCode);
+        ToolResult onGpu = await Tool.Run("inspect", file, "--device", "cuda");
+        string converted = Path.Combine(_temporary.Path, "out");
+        ToolResult result = await Tool.Run("convert", "--device", "cuda", file, converted);
+        if (onGpu.ExitCode == ExitCode.Failure)
+        {
+            onGpu.AssertFailedWith(ExitCode.Failure, file, "no CUDA kernels");
+            result.AssertFailedWith(ExitCode.Failure, file, "no CUDA kernels");
+            Assert.False(Directory.Exists(converted));
+            return;
+        }
+
+        Assert.Equal((ExitCode.Success, ""), (onGpu.ExitCode, onGpu.Error));
+        Assert.Contains("on cuda", onGpu.Output, StringComparison.Ordinal);
+        Assert.Equal((ExitCode.Success, ""), (result.ExitCode, result.Error));
+        ToolResult again = await Tool.Run("inspect", Path.Combine(converted, "bf16.onnx"), "--device", "cuda", "--json");
+        JsonElement node = Assert.Single(JsonDocument.Parse(again.Output).RootElement.GetProperty("nodes").EnumerateArray());
+        Assert.Equal(("ort.batch_invariant", "batch-invariant"), (node.GetProperty("domain").GetString(), node.GetProperty("servedBy").GetString()));
+    }
+
     [Fact]
     public async Task FileThatIsNoModel()
     {

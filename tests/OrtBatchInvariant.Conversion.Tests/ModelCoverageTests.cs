@@ -76,6 +76,30 @@ public sealed class ModelCoverageTests(ITestOutputHelper output) : IDisposable
         Assert.Single(coverage.Compare(Change(report, node => node is { Op: "Add" } ? node with { ServedBy = ServedBy.StockVarying } : null)));
     }
 
+    /// <summary>The library tells ONNX Runtime the shapes behind its ops, also where the file does not state them.</summary>
+    [Fact]
+    public void ShapesAreInferredThroughCustomOps()
+    {
+        ModelProto proto = Model(Graph(
+            "main",
+            [Value("x", DataType.Float, "batch", "tokens", 16), Value("s", DataType.Float, 1, 8)],
+            [Value("y", DataType.Float, null)],
+            Node("product", "MatMul", ["x", "w"], ["p"]),
+            Node("softmax", "Softmax", ["p"], ["q"], ("axis", -1)),
+            Node("power", "Pow", ["q", "s"], ["r"]),
+            Node("tanh", "Tanh", ["r"], ["y"])));
+        proto.Graph.Initializer.Add(RandomFloats("w", new Random(4), 16, 8));
+        var model = new OnnxModel(proto);
+        Assert.Equal(4, GraphRewriter.Convert(model, ModelCoverage.Of(model)));
+        proto.Graph.ValueInfo.Clear();
+        ModelCoverage coverage = ModelCoverage.Of(model);
+        Assert.All((string[])["p", "q", "r", "y"], name => Assert.Equal(["batch", "tokens", "8"], coverage.Tensors[name].Shape));
+
+        // Where a shape is not known nothing is said of it.
+        proto.Graph.Input[0].Type.TensorType.Shape = null;
+        Assert.All((string[])["p", "q", "r", "y"], name => Assert.Empty(ModelCoverage.Of(model).Tensors[name].Shape));
+    }
+
     /// <summary>An operator that ONNX Runtime has no kernel for is taken apart; what varies in it is not lost.</summary>
     [Fact]
     public void PartsOfAnOperatorAreListed()

@@ -24,6 +24,7 @@ public sealed class HalfTests(ITestOutputHelper output)
 
         // Stock takes one row only where a past meets several tokens.
         ["GroupQueryAttention, chunk"] = Halved(GroupQueryAttentionTests.Case(7, 7)) with { StockOutputs = 0 },
+        ["GroupQueryAttention, no past"] = Halved(GroupQueryAttentionTests.Case(7, 0)) with { StockOutputs = 0 },
         ["GroupQueryAttention, decode"] = Halved(GroupQueryAttentionTests.Case(1, 8)),
         ["MultiHeadAttention"] = Halved(AttentionTests.MultiHead(AttentionTests.Qkv(7))),
         ["Attention"] = Halved(AttentionTests.Onnx([.. AttentionTests.ByHead(2, 7), Rows("mask", [1, 4, 7, 7])], ("is_causal", 1))),
@@ -31,6 +32,7 @@ public sealed class HalfTests(ITestOutputHelper output)
         ["RotaryEmbedding of com.microsoft"] = Halved(RotaryEmbeddingTests.MicrosoftFlat()),
         ["Softmax"] = Halved(new("Softmax", "softmax.f32.v1", Rows("x", [1, 50]))),
         ["Sigmoid"] = Halved(new("Sigmoid", "elementwise.f32.v2", Rows("x", [1, 50], amplitude: 8))),
+        ["Pow"] = Halved(PowTests.Case(1.5f)) with { StockOutputs = 0 },
         ["QMoE"] = Halved(MoeTests.Quantized(4, 32, true, [("k", 2), ("activation_type", "silu")])),
         ["MoE"] = Halved(MoeTests.Plain(("k", 2), ("activation_type", "silu"))) with { StockOutputs = 0 },
     };

@@ -3,7 +3,7 @@ using static OrtBatchInvariant.Provider.Tests.Operand;
 
 namespace OrtBatchInvariant.Provider.Tests;
 
-/// <summary>Reductions over the last axes, which older op sets name in an attribute and later ones in an input.</summary>
+/// <summary>Reductions over neighbouring axes, which older op sets name in an attribute and later ones in an input.</summary>
 public sealed class ReduceTests(ITestOutputHelper output)
 {
     public static TheoryData<string, bool> Ops
@@ -28,6 +28,18 @@ public sealed class ReduceTests(ITestOutputHelper output)
     [Theory]
     [MemberData(nameof(Ops))]
     public void LastTwoAxesWithoutKeepingThem(string op, bool axesAreInput) => Checks.All(Case(op, axesAreInput, [2, 1], ("keepdims", 0)), output);
+
+    [Theory]
+    [MemberData(nameof(Ops))]
+    public void MiddleAxis(string op, bool axesAreInput) => Checks.All(Case(op, axesAreInput, [1]), output);
+
+    [Theory]
+    [MemberData(nameof(Ops))]
+    public void FirstAxes(string op, bool axesAreInput)
+    {
+        OpCase first = Case(op, axesAreInput, [-3, 1], ("keepdims", 0));
+        Checks.All(first with { Inputs = [Positive("x", 2, 5, 133), .. first.Inputs[1..]], Outputs = [new("y", -1)] }, output);
+    }
 
     [Theory]
     [MemberData(nameof(Ops))]
