@@ -39,5 +39,24 @@ public sealed class BenchTests(Support.Models models) : IDisposable
         }
     }
 
+    [Fact]
+    public async Task MeasuresTheOperatorsThatAreAskedFor()
+    {
+        string file = Path.Combine(_temporary.Path, "ops.json");
+        ToolResult run = await Tool.Run("bench", "--ops", "--op", "Softmax", "--milliseconds", "20", "--threads", "1", "--json", file);
+        Assert.Equal((ExitCode.Success, ""), (run.ExitCode, run.Error));
+        JsonElement[] rows = [.. JsonDocument.Parse(await File.ReadAllTextAsync(file)).RootElement.GetProperty("rows").EnumerateArray()];
+        Assert.NotEmpty(rows);
+        Assert.All(rows, row =>
+        {
+            Assert.Equal("Softmax", row.GetProperty("op").GetString());
+            Assert.All(["peerMicroseconds", "microseconds", "floorMicroseconds"], side => Assert.True(row.GetProperty(side).GetDouble() > 0));
+        });
+
+        run = await Tool.Run("bench", "--ops", "--op", "Softmaxx");
+        Assert.NotEqual(ExitCode.Success, run.ExitCode);
+        Assert.Contains("not 'Softmaxx'", run.Error, StringComparison.Ordinal);
+    }
+
     public void Dispose() => _temporary.Dispose();
 }

@@ -38,6 +38,9 @@ public sealed class AttentionTests(ITestOutputHelper output)
         ["mask of lengths"] = MultiHead([.. Qkv(Sequence), null, Ints("mask", random => random.Next(1, Sequence + 1), 1)]),
         ["mask of keys"] = MultiHead([.. Qkv(Sequence), null, Mask(Sequence)]),
         ["mask of queries and keys"] = MultiHead([.. Qkv(Sequence), null, Mask(Sequence, Sequence)]),
+        ["mask of keys, filter value that leaves them in"] = MultiHead([.. Qkv(Sequence), null, Mask(Sequence)], ("mask_filter_value", -2f)),
+        ["mask of queries and keys, filter value and attention bias"] = MultiHead(
+            [.. Qkv(Sequence), null, Mask(Sequence, Sequence), Rows("attention_bias", [1, Heads, Sequence, Sequence])], ("mask_filter_value", -2f)),
         ["attention bias"] = MultiHead([.. Qkv(Sequence), null, null, Rows("attention_bias", [1, Heads, Sequence, Sequence])]),
         ["attention bias of one row and head"] = MultiHead([.. Qkv(Sequence), null, null, Shared("attention_bias", 1, 1, Sequence, Sequence)]),
         ["past"] = MultiHead([.. Qkv(Sequence), null, null, null, .. PastOf(Heads, HeadSize)]) with { Outputs = Results(s_withCache) },
@@ -104,6 +107,7 @@ public sealed class AttentionTests(ITestOutputHelper output)
         ["other value size"] = PackedQkv([], valueSize: ValueSize, attributes: ("qkv_hidden_sizes", new long[] { Hidden, Hidden, Heads * ValueSize })),
         ["mask of lengths"] = PackedQkv([Ints("mask", random => random.Next(1, Sequence + 1), 1)]),
         ["mask of keys"] = PackedQkv([Mask(Sequence)]),
+        ["mask of keys, filter value that leaves them in"] = PackedQkv([Mask(Sequence)], ("mask_filter_value", -2f)),
         ["mask of keys, unidirectional"] = PackedQkv([Mask(Sequence)], ("unidirectional", 1)),
         ["mask of queries and keys"] = PackedQkv([Mask(Sequence, Sequence)]),
         ["square mask"] = PackedQkv([Mask(1, Past + Sequence, Past + Sequence), .. PackedPast()]) with
@@ -213,7 +217,7 @@ public sealed class AttentionTests(ITestOutputHelper output)
     public void Attention24(string name) => Checks.All(s_onnx24[name], output);
 
     internal static OpCase MultiHead(Operand?[] inputs, params (string, object)[] attributes) =>
-        new("MultiHeadAttention", "attention.f32.v2", inputs) { Domain = "com.microsoft", Attributes = [("num_heads", Heads), .. attributes] };
+        new("MultiHeadAttention", "attention.f32.v3", inputs) { Domain = "com.microsoft", Attributes = [("num_heads", Heads), .. attributes] };
 
     internal static OpCase PackedQkv(
         Operand?[] optional, (string, object) attributes, params (string, object)[] more) => PackedQkv(optional, 20, HeadSize, true, [attributes, .. more]);
@@ -224,7 +228,7 @@ public sealed class AttentionTests(ITestOutputHelper output)
         int columns = (2 * Hidden) + (Heads * valueSize);
         return new(
             "Attention",
-            "attention.f32.v2",
+            "attention.f32.v3",
             [Rows("input", [1, Sequence, inputSize]), Weight("weights", inputSize, columns) with { IsConstant = isConstant }, Weight("bias", columns), .. optional])
         {
             Domain = "com.microsoft",
@@ -240,7 +244,7 @@ public sealed class AttentionTests(ITestOutputHelper output)
         [Rows("past_key", [1, heads, Past, HeadSize]), Rows("past_value", [1, heads, Past, valueSize])];
 
     internal static OpCase Onnx(Operand?[] inputs, params (string, object)[] attributes) =>
-        new("Attention", "attention.f32.v2", inputs) { Opset = 23, Attributes = attributes };
+        new("Attention", "attention.f32.v3", inputs) { Opset = 23, Attributes = attributes };
 
     internal static Operand[] ByHead(int kvHeads, int kvSequence, int valueSize = HeadSize) =>
         [Rows("q", [1, Heads, Sequence, HeadSize]), Rows("k", [1, kvHeads, kvSequence, HeadSize]), Rows("v", [1, kvHeads, kvSequence, valueSize])];

@@ -179,7 +179,7 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
             rotary ? Weight("sin", Positions, rotaryDim / 2) : null,
             .. more ?? [],
         ];
-        return new("GroupQueryAttention", "attention.f32.v2", inputs)
+        return new("GroupQueryAttention", "attention.f32.v3", inputs)
         {
             Domain = "com.microsoft",
             Attributes = [("num_heads", Heads), ("kv_num_heads", kvHeads), ("do_rotary", rotary ? 1 : 0), ("qk_output", qkOutput), .. attributes],

@@ -25,6 +25,7 @@ public sealed class RotaryEmbeddingTests(ITestOutputHelper output)
         ["com.microsoft, rank 4, part of the head, interleaved"] =
             Microsoft(s_heads, s_positions, 16, ("num_heads", Heads), ("rotary_embedding_dim", 16), ("interleaved", 1)),
         ["com.microsoft, one offset for all rows"] = Microsoft(s_flat, Given("position_ids", Tensor.Of([1], 7L)), HeadSize),
+        ["com.microsoft, is_packed_batching"] = Microsoft(s_flat, s_positions, HeadSize, ("is_packed_batching", 1)),
         ["opset 23, rank 3"] = Onnx(s_flat, s_positions, HeadSize, ("num_heads", Heads)),
         ["opset 23, rank 3, part of the head"] = Onnx(s_flat, s_positions, 16, ("num_heads", Heads), ("rotary_embedding_dim", 16)),
         ["opset 23, rank 4"] = Onnx(s_heads, s_positions, HeadSize),

@@ -34,7 +34,8 @@
 //                   merged in ascending order: m' = max(m, mb); a = exp(m - m'); b = exp(mb - m');
 //                   acc = fma(acc, a, accb*b), sum likewise; y = acc / sum. A key outside the causal
 //                   range or the window contributes nothing, and a block without any such key leaves
-//                   the running state untouched.
+//                   the running state untouched. fp16: keys and values are rounded to fp16 before
+//                   they are attended to, as the cache will give them back.
 //   moe.f32         router weights by softmax.f32 over the experts (or over the k chosen), where asked
 //                   for divided by their sum, added in the order of choice; each expert gemm.f32
 //                   with its bias, elementwise.f32, gemm.f32 with its bias; y from +0 over the
@@ -61,7 +62,7 @@ inline constexpr const char* kGemmNBitsS8 = "gemm.nbits.s8.v1";
 inline constexpr const char* kNormF32 = "norm.f32.v1";
 inline constexpr const char* kSoftmaxF32 = "softmax.f32.v1";
 inline constexpr const char* kReduceF32 = "reduce.f32.v1";
-inline constexpr const char* kAttentionF32 = "attention.f32.v2";
+inline constexpr const char* kAttentionF32 = "attention.f32.v3";
 inline constexpr const char* kMoeF32 = "moe.f32.v1";
 inline constexpr const char* kMoeNBitsF32 = "moe.nbits.f32.v1";
 inline constexpr const char* kMoeNBitsS8 = "moe.nbits.s8.v1";

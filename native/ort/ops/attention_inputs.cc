@@ -7,13 +7,6 @@ cpu::HeadView ViewTokens(const float* data, int64_t tokens, int64_t heads, int64
   return {data + part * size, tokens * heads * parts * size, parts * size, heads * parts * size};
 }
 
-Status AcceptMaskFilterValue(const NodeInfo& node, size_t mask_input) {
-  if (node.HasInput(mask_input) && node.Float("mask_filter_value", -10000.0f) > -1000.0f) {
-    return Status::Unsupported("a mask_filter_value above -1000 is not served");
-  }
-  return Status::Ok();
-}
-
 Status WrongShape(const std::string& op, const char* what, const Tensor& tensor,
                   const char* needed) {
   return Status::InvalidArgument(op + ": " + what + " is " + ShapeText(tensor.shape) +

@@ -13,9 +13,6 @@ namespace batch_invariant::ort {
 cpu::HeadView ViewTokens(const float* data, int64_t tokens, int64_t heads, int64_t size,
                          int64_t parts = 1, int64_t part = 0);
 
-// kUnsupported: a mask_filter_value that would leave masked keys in.
-Status AcceptMaskFilterValue(const NodeInfo& node, size_t mask_input);
-
 // "`op`: `what` is [2,3], needed is ..."
 Status WrongShape(const std::string& op, const char* what, const Tensor& tensor,
                   const char* needed);

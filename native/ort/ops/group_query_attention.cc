@@ -9,6 +9,11 @@
 namespace batch_invariant::ort {
 namespace {
 
+cpu::CachePointer Cache(const Tensor& tensor) {
+  if (tensor.type == kFloat16) return tensor.Data<uint16_t>();
+  return tensor.Data<float>();
+}
+
 class GroupQueryAttentionKernel final : public OpKernel {
  public:
   explicit GroupQueryAttentionKernel(const NodeInfo& node) : attributes_(node) {}
@@ -35,13 +40,14 @@ class GroupQueryAttentionKernel final : public OpKernel {
     args.smooth_softmax = attributes_.smooth_softmax;
     args.causal = attributes_.causal;
     args.qk_output = attributes_.qk_output;
+    args.sliding_window_cache = attributes_.sliding_window_cache;
     args.qk_norm_epsilon = attributes_.qk_norm_epsilon;
     args.query = inputs.Data<float>(kQuery);
     args.key = inputs.Data<float>(kKey);
     args.value = inputs.Data<float>(kValue);
     if (inputs.past_capacity > 0) {
-      args.past_key = inputs.Data<float>(kPastKey);
-      args.past_value = inputs.Data<float>(kPastValue);
+      args.past_key = Cache(inputs.in[kPastKey]);
+      args.past_value = Cache(inputs.in[kPastValue]);
       args.past_capacity = inputs.past_capacity;
     }
     args.seqlens_k = inputs.Data<int32_t>(kSeqlensK);
@@ -61,8 +67,8 @@ class GroupQueryAttentionKernel final : public OpKernel {
     args.q_norm_weight = inputs.Data<float>(kQNormWeight);
     args.k_norm_weight = inputs.Data<float>(kKNormWeight);
     args.output = outputs[0].Data<float>();
-    args.present_key = outputs[1].Data<float>();
-    args.present_value = outputs[2].Data<float>();
+    args.present_key = Cache(outputs[1]);
+    args.present_value = Cache(outputs[2]);
     args.present_capacity = inputs.present_capacity;
     args.output_qk = outputs[3].Data<float>();
     return cpu::GroupQueryAttentionF32(context.Cpu(), args);

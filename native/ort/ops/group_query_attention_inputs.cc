@@ -125,6 +125,7 @@ GroupQueryAttentionAttributes::GroupQueryAttentionAttributes(const NodeInfo& nod
       smooth_softmax(node.Int("smooth_softmax", -1)),
       causal(node.Int("causal", 1)),
       qk_output(node.Int("qk_output", 0)),
+      sliding_window_cache(node.Int("sliding_window_cache", 0)),
       qk_norm_epsilon(node.Float("qk_norm_epsilon", 1e-6f)) {}
 
 Status AcceptGroupQueryAttention(const NodeInfo& node) {
@@ -141,8 +142,10 @@ Status AcceptGroupQueryAttention(const NodeInfo& node) {
   if (node.Int("kv_cache_bit_width", 0) != 0) {
     return Status::Unsupported("a quantised KV cache (kv_cache_bit_width) is not served");
   }
-  if (node.Int("sliding_window_cache", 0) != 0) {
-    return Status::Unsupported("the attribute sliding_window_cache is not served");
+  if (node.Int("sliding_window_cache", 0) != 0 &&
+      (node.Int("local_window_size", -1) <= 0 || node.Int("qk_output", 0) != 0)) {
+    return Status::InvalidArgument(
+        "sliding_window_cache needs a local_window_size and excludes qk_output");
   }
   if (node.Int("causal", 1) == 0 && node.Int("local_window_size", -1) != -1) {
     return Status::InvalidArgument("local_window_size needs causal = 1");
@@ -158,12 +161,19 @@ Status ReadGroupQueryAttentionInputs(OpContext& context,
                                      const GroupQueryAttentionAttributes& attributes,
                                      GroupQueryAttentionInputs* inputs) {
   for (size_t i = 0; i < inputs->in.size(); ++i) {
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(i, &inputs->in[i]));
+    const bool cache = i == kPastKey || i == kPastValue;
+    BATCH_INVARIANT_RETURN_IF_ERROR(cache ? context.InputAsIs(i, &inputs->in[i])
+                                          : context.Input(i, &inputs->in[i]));
   }
   BATCH_INVARIANT_RETURN_IF_ERROR(ReadShapes(attributes, inputs));
   BATCH_INVARIANT_RETURN_IF_ERROR(ReadCache(attributes, inputs));
   BATCH_INVARIANT_RETURN_IF_ERROR(ReadOptional(attributes, inputs));
-  inputs->present_capacity = std::max(inputs->past_capacity, inputs->total_sequence_length);
+  if (attributes.sliding_window_cache != 0) {
+    inputs->present_capacity =
+        inputs->past_capacity > 0 ? inputs->past_capacity : attributes.local_window_size;
+  } else {
+    inputs->present_capacity = std::max(inputs->past_capacity, inputs->total_sequence_length);
+  }
   return Status::Ok();
 }
 
@@ -179,7 +189,9 @@ Status CreateGroupQueryAttentionOutputs(OpContext& context,
                                       inputs.total_sequence_length};
   const std::array<std::span<const int64_t>, 4> shapes{output, present, present, scores};
   for (size_t i = 0; i < shapes.size() && i < context.OutputCount(); ++i) {
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(i, shapes[i], &(*outputs)[i]));
+    const bool cache = i == 1 || i == 2;
+    BATCH_INVARIANT_RETURN_IF_ERROR(cache ? context.OutputAsIs(i, shapes[i], &(*outputs)[i])
+                                          : context.Output(i, shapes[i], &(*outputs)[i]));
   }
   return Status::Ok();
 }

@@ -40,12 +40,13 @@ struct GroupQueryAttentionAttributes {
   int64_t smooth_softmax = -1;
   int64_t causal = 1;
   int64_t qk_output = 0;
+  int64_t sliding_window_cache = 0;
   float qk_norm_epsilon = 1e-6f;
 
   explicit GroupQueryAttentionAttributes(const NodeInfo& node);
 };
 
-// Refuses what no device serves: quantised caches and sliding_window_cache, by name.
+// Refuses what no device serves: quantised caches, by name.
 Status AcceptGroupQueryAttention(const NodeInfo& node);
 
 // The inputs of one call, their shapes checked against each other. Only total_sequence_length,

@@ -12,14 +12,16 @@ namespace {
 
 class MatMulKernel final : public OpKernel {
  public:
-  MatMulKernel(bool transpose_a, bool transpose_b, float alpha)
-      : transpose_a_(transpose_a), transpose_b_(transpose_b), alpha_(alpha) {}
+  explicit MatMulKernel(const NodeInfo& node)
+      : a_{node.Int("transA", 0) != 0, node.Int("transBatchA", 0) != 0},
+        b_{node.Int("transB", 0) != 0, node.Int("transBatchB", 0) != 0},
+        alpha_(node.Float("alpha", 1.0f)) {}
 
   Status Prepack(size_t input, const Tensor& tensor, bool* packed) override {
     *packed = false;
     if (input != 1 || tensor.shape.size() != 2 || tensor.Elements() == 0) return Status::Ok();
-    const int64_t k = transpose_b_ ? tensor.shape[1] : tensor.shape[0];
-    const int64_t n = transpose_b_ ? tensor.shape[0] : tensor.shape[1];
+    const int64_t k = b_.last ? tensor.shape[1] : tensor.shape[0];
+    const int64_t n = b_.last ? tensor.shape[0] : tensor.shape[1];
     packed_ = AllocateWeights(cpu::PackedMatMulBytes(k, n));
     BATCH_INVARIANT_RETURN_IF_ERROR(
         cpu::PackMatMul(PackingContext(), k, n, RightView(tensor.Data<float>(), tensor.shape[1]),
@@ -40,7 +42,7 @@ class MatMulKernel final : public OpKernel {
     }
     MatMulShapes shapes;
     BATCH_INVARIANT_RETURN_IF_ERROR(
-        MakeMatMulShapes(a.shape, b_shape, transpose_a_, transpose_b_, &shapes));
+        MakeMatMulShapes(a.shape, b_shape, a_, b_, &shapes));
     Tensor y;
     BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, shapes.y_shape, &y));
     if (y.Elements() == 0) return Status::Ok();
@@ -50,12 +52,12 @@ class MatMulKernel final : public OpKernel {
     args.n = shapes.n;
     args.k = shapes.k;
     args.alpha = alpha_;
-    args.a = shapes.transpose_a ? cpu::MatrixView{a.Data<float>(), 1, shapes.a_columns}
-                                : cpu::MatrixView{a.Data<float>(), shapes.a_columns, 1};
+    args.a = shapes.transpose_a ? cpu::MatrixView{a.Data<float>(), 1, shapes.a_pitch}
+                                : cpu::MatrixView{a.Data<float>(), shapes.a_pitch, 1};
     if (packed_) {
       args.packed_b = reinterpret_cast<const float*>(packed_.get());
     } else {
-      args.b = RightView(b.Data<float>(), shapes.b_columns);
+      args.b = RightView(b.Data<float>(), shapes.b_pitch);
     }
     args.y = y.Data<float>();
     args.y_row_stride = shapes.n;
@@ -69,20 +71,19 @@ class MatMulKernel final : public OpKernel {
   }
 
  private:
-  cpu::MatrixView RightView(const float* data, int64_t columns) const {
-    return transpose_b_ ? cpu::MatrixView{data, 1, columns} : cpu::MatrixView{data, columns, 1};
+  cpu::MatrixView RightView(const float* data, int64_t pitch) const {
+    return b_.last ? cpu::MatrixView{data, 1, pitch} : cpu::MatrixView{data, pitch, 1};
   }
 
-  bool transpose_a_;
-  bool transpose_b_;
+  Transposition a_;
+  Transposition b_;
   float alpha_;
   Weights packed_;
   std::vector<int64_t> packed_shape_;
 };
 
 Status CreateMatMul(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel) {
-  *kernel = std::make_unique<MatMulKernel>(node.Int("transA", 0) != 0, node.Int("transB", 0) != 0,
-                                           node.Float("alpha", 1.0f));
+  *kernel = std::make_unique<MatMulKernel>(node);
   return Status::Ok();
 }
 
@@ -108,7 +109,7 @@ void AppendMatMul(std::vector<OpDefinition>& ops) {
                  .constraints = {{"T", kCpuFloats}},
                  .inputs = {{"T"}, {"T"}},
                  .outputs = {{"T"}},
-                 .accept = &AcceptFusedMatMul,
+                 .accept = &AcceptAll,
                  .contract = &Contract,
                  .create = &CreateMatMul});
 }

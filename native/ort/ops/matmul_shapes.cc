@@ -11,24 +11,36 @@ struct Operand {
   std::vector<int64_t> leading;
   int64_t rows = 1;
   int64_t columns = 1;
+  int64_t pitch = 1;   // elements from one row to the next
+  int64_t stride = 1;  // elements from one matrix to the next
 };
 
-Operand ViewOperand(std::span<const int64_t> shape, bool is_left) {
+Operand ViewOperand(std::span<const int64_t> shape, bool is_left, bool transpose_batch) {
   Operand operand;
   if (shape.size() == 1) {
     (is_left ? operand.columns : operand.rows) = shape[0];
+    operand.pitch = operand.columns;
+    operand.stride = shape[0];
+    return operand;
+  }
+  if (transpose_batch && shape.size() > 2) {
+    operand.leading.assign(shape.begin() + 1, shape.end() - 1);
+    operand.rows = shape.front();
+    operand.columns = operand.stride = operand.pitch = shape.back();
+    for (const int64_t d : operand.leading) operand.pitch *= d;
     return operand;
   }
   operand.leading.assign(shape.begin(), shape.end() - 2);
   operand.rows = shape[shape.size() - 2];
-  operand.columns = shape[shape.size() - 1];
+  operand.columns = operand.pitch = shape[shape.size() - 1];
+  operand.stride = operand.rows * operand.columns;
   return operand;
 }
 
 std::vector<int64_t> Offsets(const Operand& operand, std::span<const int64_t> broadcast) {
   const size_t rank = broadcast.size();
   std::vector<int64_t> strides(rank, 0);
-  int64_t stride = operand.rows * operand.columns;
+  int64_t stride = operand.stride;
   for (size_t i = 0; i < operand.leading.size(); ++i) {
     const int64_t dimension = operand.leading[operand.leading.size() - 1 - i];
     strides[rank - 1 - i] = dimension == 1 ? 0 : stride;
@@ -51,17 +63,17 @@ std::vector<int64_t> Offsets(const Operand& operand, std::span<const int64_t> br
 
 }  // namespace
 
-Status MakeMatMulShapes(std::span<const int64_t> a, std::span<const int64_t> b, bool transpose_a,
-                        bool transpose_b, MatMulShapes* shapes) {
+Status MakeMatMulShapes(std::span<const int64_t> a, std::span<const int64_t> b, Transposition of_a,
+                        Transposition of_b, MatMulShapes* shapes) {
   if (a.empty() || b.empty()) {
     return Status::InvalidArgument("MatMul: an operand is a scalar, needed is a vector or more");
   }
-  const Operand left = ViewOperand(a, true);
-  const Operand right = ViewOperand(b, false);
-  shapes->transpose_a = transpose_a && a.size() > 1;
-  shapes->transpose_b = transpose_b && b.size() > 1;
-  shapes->a_columns = left.columns;
-  shapes->b_columns = right.columns;
+  const Operand left = ViewOperand(a, true, of_a.batch);
+  const Operand right = ViewOperand(b, false, of_b.batch);
+  shapes->transpose_a = of_a.last && a.size() > 1;
+  shapes->transpose_b = of_b.last && b.size() > 1;
+  shapes->a_pitch = left.pitch;
+  shapes->b_pitch = right.pitch;
   shapes->m = shapes->transpose_a ? left.columns : left.rows;
   shapes->k = shapes->transpose_a ? left.rows : left.columns;
   shapes->n = shapes->transpose_b ? right.rows : right.columns;
@@ -85,21 +97,13 @@ Status MakeMatMulShapes(std::span<const int64_t> a, std::span<const int64_t> b, 
   shapes->y_shape = broadcast;
   if (a.size() > 1) shapes->y_shape.push_back(shapes->m);
   if (b.size() > 1) shapes->y_shape.push_back(shapes->n);
-  shapes->is_single = right.leading.empty() && (left.leading.empty() || !shapes->transpose_a);
+  const bool rows_follow = !shapes->transpose_a && left.pitch == left.columns;
+  shapes->is_single = right.leading.empty() && (left.leading.empty() || rows_follow);
   if (shapes->is_single) {
     for (const int64_t d : left.leading) shapes->m *= d;
   } else {
     shapes->a_offsets = Offsets(left, broadcast);
     shapes->b_offsets = Offsets(right, broadcast);
-  }
-  return Status::Ok();
-}
-
-Status AcceptFusedMatMul(const NodeInfo& node) {
-  for (const char* name : {"transBatchA", "transBatchB"}) {
-    if (node.Int(name, 0) != 0) {
-      return Status::Unsupported(std::string("the attribute ") + name + " is not served");
-    }
   }
   return Status::Ok();
 }

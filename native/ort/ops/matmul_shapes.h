@@ -16,8 +16,8 @@ struct MatMulShapes {
   int64_t n = 0;
   int64_t k = 0;
   // Elements from one row to the next in memory, before any transposition.
-  int64_t a_columns = 0;
-  int64_t b_columns = 0;
+  int64_t a_pitch = 0;
+  int64_t b_pitch = 0;
   bool transpose_a = false;
   bool transpose_b = false;
   std::vector<int64_t> y_shape;
@@ -31,13 +31,18 @@ struct MatMulShapes {
   int64_t batch() const { return is_single ? 1 : static_cast<int64_t>(a_offsets.size()); }
 };
 
+// Which dimensions of an operand change places before the product. `batch`: the first one goes
+// behind the leading ones, as transBatchA and transBatchB of FusedMatMul say; then `last`: the last
+// two.
+struct Transposition {
+  bool last = false;
+  bool batch = false;
+};
+
 // kInvalidArgument: a scalar operand, inner dimensions that differ, leading ones that do not
 // broadcast.
-Status MakeMatMulShapes(std::span<const int64_t> a, std::span<const int64_t> b, bool transpose_a,
-                        bool transpose_b, MatMulShapes* shapes);
-
-// Refuses what no device serves of FusedMatMul.
-Status AcceptFusedMatMul(const NodeInfo& node);
+Status MakeMatMulShapes(std::span<const int64_t> a, std::span<const int64_t> b, Transposition of_a,
+                        Transposition of_b, MatMulShapes* shapes);
 
 struct GemmShapes {
   int64_t m = 0;

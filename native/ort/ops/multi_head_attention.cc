@@ -30,7 +30,6 @@ Status Accept(const NodeInfo& node) {
   if (node.HasInput(kCacheIndirection)) {
     return Status::Unsupported("the input cache_indirection is not served");
   }
-  BATCH_INVARIANT_RETURN_IF_ERROR(AcceptMaskFilterValue(node, kKeyPaddingMask));
   if (node.Int("num_heads", 0) <= 0) return Status::InvalidArgument("num_heads must be positive");
   return Status::Ok();
 }
@@ -48,6 +47,8 @@ class MultiHeadAttentionKernel final : public OpKernel {
     attributes_.scale = node.Float("scale", 0.0f);
     attributes_.mask_filter_value = node.Float("mask_filter_value", -10000.0f);
     attributes_.unidirectional = node.Int("unidirectional", 0) != 0;
+    // Without a bias they are fp16 values as they come.
+    attributes_.rounds_to_f16 = node.InputType(kQuery) == kFloat16 && node.HasInput(kBias);
   }
 
   Status Compute(OpContext& context) override {

@@ -14,12 +14,14 @@ namespace {
 enum Input : size_t { kQuery, kKey, kValue, kMask, kPastKey, kPastValue, kNonpadKvSeqlen };
 
 constexpr ElementType kBool = ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
+constexpr ElementType kBfloat16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
 
 Status Accept(const NodeInfo& node) {
+  // The softmax is one of float32, which has what the narrower types ask for.
   const int64_t precision = node.Int("softmax_precision", kFloat);
-  if (precision != kFloat) {
+  if (precision != kFloat && precision != kFloat16 && precision != kBfloat16) {
     return Status::Unsupported("softmax_precision " + std::to_string(precision) +
-                               " is not served, only 1 (float32)");
+                               " is not served, only 1 (float32) and below");
   }
   if (node.HasInput(kNonpadKvSeqlen) && (node.HasInput(kPastKey) || node.HasInput(kPastValue))) {
     return Status::InvalidArgument("nonpad_kv_seqlen and a past exclude each other");

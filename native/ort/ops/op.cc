@@ -72,14 +72,18 @@ Status OpContext::Allocate(const Tensor& tensor, Half* half) {
                              " as float32");
 }
 
-Status OpContext::Input(size_t index, Tensor* tensor) {
+Status OpContext::InputAsIs(size_t index, Tensor* tensor) {
   *tensor = {};
   if (index >= input_count_) return Status::Ok();
   const OrtValue* value = nullptr;
   BATCH_INVARIANT_RETURN_IF_ERROR(
       FromOrtStatus(Ort::GetApi().KernelContext_GetInput(context_, index, &value)));
   BATCH_INVARIANT_RETURN_IF_ERROR(ViewTensor(value, tensor));
-  BATCH_INVARIANT_RETURN_IF_ERROR(CheckMemory(*tensor));
+  return CheckMemory(*tensor);
+}
+
+Status OpContext::Input(size_t index, Tensor* tensor) {
+  BATCH_INVARIANT_RETURN_IF_ERROR(InputAsIs(index, tensor));
   if (device_ != nullptr || !tensor->present || tensor->type != kFloat16) return Status::Ok();
   Half half;
   BATCH_INVARIANT_RETURN_IF_ERROR(Allocate(*tensor, &half));
@@ -91,13 +95,17 @@ Status OpContext::Input(size_t index, Tensor* tensor) {
   return Status::Ok();
 }
 
-Status OpContext::Output(size_t index, std::span<const int64_t> shape, Tensor* tensor) {
+Status OpContext::OutputAsIs(size_t index, std::span<const int64_t> shape, Tensor* tensor) {
   *tensor = {};
   OrtValue* value = nullptr;
   BATCH_INVARIANT_RETURN_IF_ERROR(FromOrtStatus(
       Ort::GetApi().KernelContext_GetOutput(context_, index, shape.data(), shape.size(), &value)));
   BATCH_INVARIANT_RETURN_IF_ERROR(ViewTensor(value, tensor));
-  BATCH_INVARIANT_RETURN_IF_ERROR(CheckMemory(*tensor));
+  return CheckMemory(*tensor);
+}
+
+Status OpContext::Output(size_t index, std::span<const int64_t> shape, Tensor* tensor) {
+  BATCH_INVARIANT_RETURN_IF_ERROR(OutputAsIs(index, shape, tensor));
   if (device_ != nullptr || !tensor->present || tensor->type != kFloat16) return Status::Ok();
   Half half = {tensor->data, nullptr, tensor->Elements()};
   // A buffer that past and present share stays one buffer.

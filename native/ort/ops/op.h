@@ -52,6 +52,8 @@ class OpContext {
   //
   // An omitted optional input gives a tensor that is not present.
   Status Input(size_t index, Tensor* tensor);
+  // The same with its own elements, fp16 or not.
+  Status InputAsIs(size_t index, Tensor* tensor);
 
   // Trailing inputs and outputs that the node leaves out are not counted.
   size_t InputCount() const { return input_count_; }
@@ -62,6 +64,8 @@ class OpContext {
   Status Output(size_t index, std::initializer_list<int64_t> shape, Tensor* tensor) {
     return Output(index, std::span<const int64_t>(shape.begin(), shape.size()), tensor);
   }
+
+  Status OutputAsIs(size_t index, std::span<const int64_t> shape, Tensor* tensor);
 
   // Writes fp16 outputs.
   Status Finish();

@@ -39,7 +39,6 @@ Status Accept(const NodeInfo& node) {
     return Status::Unsupported(
         "a past that shares its buffer with present is not served (nor by ONNX Runtime on CPUs)");
   }
-  BATCH_INVARIANT_RETURN_IF_ERROR(AcceptMaskFilterValue(node, kMaskIndex));
   const int64_t heads = node.Int("num_heads", 0);
   if (heads <= 0) return Status::InvalidArgument("num_heads must be positive");
   const std::vector<int64_t> sizes = node.Ints("qkv_hidden_sizes");
@@ -59,6 +58,7 @@ class PackedAttentionKernel final : public OpKernel {
     attributes_.scale = node.Float("scale", 0.0f);
     attributes_.mask_filter_value = node.Float("mask_filter_value", -10000.0f);
     attributes_.unidirectional = node.Int("unidirectional", 0) != 0;
+    attributes_.rounds_to_f16 = node.InputType(kInput) == kFloat16;
   }
 
   Status Prepack(size_t input, const Tensor& tensor, bool* packed) override {

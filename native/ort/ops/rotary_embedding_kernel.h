@@ -10,10 +10,8 @@
 
 namespace batch_invariant::ort {
 
+// is_packed_batching says only that there may be more tokens than positions.
 inline Status AcceptMicrosoftRotaryEmbedding(const NodeInfo& node) {
-  if (node.Int("is_packed_batching", 0) != 0) {
-    return Status::Unsupported("the attribute is_packed_batching is not served");
-  }
   if (node.Float("scale", 1.0f) != 1.0f) {
     return Status::Unsupported("the attribute scale is not served, only 1.0");
   }

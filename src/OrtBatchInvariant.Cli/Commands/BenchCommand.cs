@@ -14,7 +14,8 @@ namespace OrtBatchInvariant.Cli.Commands;
 internal static class BenchCommand
 {
     private sealed record Request(
-        IReadOnlyList<string> Models, IReadOnlyList<int> Batches, bool IsOpsOnly, bool IsModelsOnly, bool IsLarge, string? JsonFile, int Threads);
+        IReadOnlyList<string> Models, IReadOnlyList<int> Batches, bool IsOpsOnly, bool IsModelsOnly, IReadOnlyList<string> Ops,
+        TimeSpan CellTime, bool IsLarge, string? JsonFile, int Threads);
 
     public static Command Create()
     {
@@ -25,6 +26,17 @@ internal static class BenchCommand
         };
         var ops = new Option<bool>("--ops") { Description = "Operators only, no models." };
         var noOps = new Option<bool>("--no-ops") { Description = "Models only, no operators." };
+        var op = new Option<string[]>("--op")
+        {
+            Description = "Only operators of this name, as MatMul; may be given several times.",
+            HelpName = "NAME",
+        };
+        var cellTime = new Option<int>("--milliseconds")
+        {
+            Description = "About how long to measure one operator with one number of rows, stock and batch-invariant together.",
+            HelpName = "N",
+            DefaultValueFactory = _ => 300,
+        };
         var large = new Option<bool>("--large") { Description = "Operators with weights of 4096 x 14336, 1,024 rows and contexts of 8,192 tokens as well." };
         var batch = new Option<string>("--batch") { Description = "Batch sizes for models.", HelpName = "N,N,...", DefaultValueFactory = _ => "1,4,16" };
         var memoryOf = new Option<KernelSet?>("--memory-of") { Description = "Measure the memory of this process, as another one asks.", Hidden = true };
@@ -32,7 +44,7 @@ internal static class BenchCommand
         Option<int?> threads = Arguments.Threads();
         var command = new Command("bench", "Time stock and batch-invariant kernels by turns, per operator and end to end.")
         {
-            models, ops, noOps, large, batch, memoryOf, json, threads,
+            models, ops, noOps, op, cellTime, large, batch, memoryOf, json, threads,
         };
         batch.Validators.Add(result =>
         {
@@ -48,6 +60,16 @@ internal static class BenchCommand
                 result.AddError("--ops excludes --no-ops and models");
             }
         });
+        command.Validators.Add(result =>
+        {
+            foreach (string name in result.GetValue(op) ?? [])
+            {
+                if (!OpBenchmark.Operators.Contains(name))
+                {
+                    result.AddError($"--op takes one of {string.Join(", ", OpBenchmark.Operators)}, not '{name}'");
+                }
+            }
+        });
         command.SetAction((parsed, cancellation) =>
         {
             int threadCount = parsed.GetValue(threads) ?? Environment.ProcessorCount;
@@ -60,6 +82,8 @@ internal static class BenchCommand
                         Batches(parsed.GetRequiredValue(batch))!,
                         parsed.GetValue(ops),
                         parsed.GetValue(noOps),
+                        parsed.GetValue(op) ?? [],
+                        TimeSpan.FromMilliseconds(parsed.GetValue(cellTime)),
                         parsed.GetValue(large),
                         parsed.GetValue(json),
                         threadCount),
@@ -103,7 +127,7 @@ internal static class BenchCommand
             : [.. DemoCheckpoint.Export(cancellation).Select(model => model.Folder)];
         OnnxRuntimeLibrary.LoadFirst();
         BatchInvariantProvider.Register();
-        using var genAI = new OgaHandle();
+        using OgaHandle? genAI = models.Count > 0 ? new() : null;
         MachinePeaks peaks = MachinePeaks.Measure(request.Threads);
         var rows = new List<BenchmarkRow>();
         Terminal.WithProgress(addBar =>
@@ -114,6 +138,8 @@ internal static class BenchCommand
                 rows.AddRange(OpBenchmark.Run(
                     peaks,
                     request.Threads,
+                    request.Ops,
+                    request.CellTime,
                     request.IsLarge,
                     new DirectProgress<(int Done, int Total, string Name)>(step => bar.Set(step.Done, step.Total, step.Name)),
                     cancellation));

@@ -6,32 +6,40 @@ namespace OrtBatchInvariant.Verification.Benchmarks;
 /// <summary>Times operators one by one, stock and batch-invariant by turns, each as a session of one node.</summary>
 public static class OpBenchmark
 {
+    /// <summary>The names of the operators.</summary>
+    public static IReadOnlyList<string> Operators { get; } = [.. OpCases.All(large: false).Select(opCase => opCase.Op).Distinct()];
 
-    private static readonly TimeSpan s_budget = TimeSpan.FromMilliseconds(300);
-
-    /// <summary>Runs every operator.</summary>
+    /// <summary>Runs the operators.</summary>
     /// <param name="peaks">What the machine can do.</param>
     /// <param name="threads">The number of threads that an operator may use.</param>
+    /// <param name="operators">Which to run, of <see cref="Operators"/>; all where it is empty.</param>
+    /// <param name="cellTime">About how long to measure one operator with one number of rows.</param>
     /// <param name="large">Whether to add the largest weights.</param>
     /// <param name="progress">Told before each case: cases done, cases in all, and the case's name.</param>
     /// <param name="cancellation">Stops between two measurements.</param>
     /// <exception cref="VerificationException">ONNX Runtime or the provider refused a model.</exception>
     public static IReadOnlyList<BenchmarkRow> Run(
-        MachinePeaks peaks, int threads, bool large, IProgress<(int Done, int Total, string Name)>? progress = null, CancellationToken cancellation = default)
+        MachinePeaks peaks,
+        int threads,
+        IReadOnlyCollection<string> operators,
+        TimeSpan cellTime,
+        bool large,
+        IProgress<(int Done, int Total, string Name)>? progress = null,
+        CancellationToken cancellation = default)
     {
         OnnxRuntimeLibrary.LoadFirst();
-        List<OpCase> cases = [.. OpCases.All(large)];
+        List<OpCase> cases = [.. OpCases.All(large).Where(opCase => operators.Count == 0 || operators.Contains(opCase.Op))];
         var rows = new List<BenchmarkRow>();
         for (int i = 0; i < cases.Count; i++)
         {
             progress?.Report((i, cases.Count, $"{cases[i].Op} {cases[i].Shape}"));
-            rows.AddRange(Run(cases[i], peaks, threads, cancellation));
+            rows.AddRange(Run(cases[i], peaks, threads, cellTime, cancellation));
         }
 
         return rows;
     }
 
-    private static List<BenchmarkRow> Run(OpCase opCase, MachinePeaks peaks, int threads, CancellationToken cancellation)
+    private static List<BenchmarkRow> Run(OpCase opCase, MachinePeaks peaks, int threads, TimeSpan cellTime, CancellationToken cancellation)
     {
         try
         {
@@ -46,7 +54,7 @@ public static class OpBenchmark
                 using OpValues stockValues = run.Values();
                 using OpValues ourValues = run.Values();
                 (double peer, double own) = AlternatingTimer.Medians(
-                    () => stockValues.Run(stock, options), () => ourValues.Run(ours, options), s_budget);
+                    () => stockValues.Run(stock, options), () => ourValues.Run(ours, options), cellTime);
                 rows.Add(new BenchmarkRow
                 {
                     Subject = "op",

@@ -1,4 +1,6 @@
+using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
 
 namespace OrtBatchInvariant.Verification.Benchmarks;
 
@@ -27,12 +29,25 @@ internal sealed class OpValues : IDisposable
     private readonly Random _random = new(1);
 
     /// <summary>An input of random numbers, about normal.</summary>
-    public OpValues Input(string name, params long[] dims)
+    public OpValues Input(string name, params long[] dims) => Input(name, TensorElementType.Float, dims);
+
+    /// <summary>An input of random numbers, about normal, in float32 or float16.</summary>
+    public OpValues Input(string name, TensorElementType type, params long[] dims)
     {
-        OrtValue value = Allocate(dims);
-        foreach (ref float element in value.GetTensorMutableDataAsSpan<float>())
+        OrtValue value = Allocate(type, dims);
+        if (type == TensorElementType.Float16)
         {
-            element = RandomNumbers.Normal(_random);
+            foreach (ref Half element in MemoryMarshal.Cast<byte, Half>(value.GetTensorMutableRawData()))
+            {
+                element = (Half)RandomNumbers.Normal(_random);
+            }
+        }
+        else
+        {
+            foreach (ref float element in value.GetTensorMutableDataAsSpan<float>())
+            {
+                element = RandomNumbers.Normal(_random);
+            }
         }
 
         return Add(name, value);
@@ -42,10 +57,12 @@ internal sealed class OpValues : IDisposable
     public OpValues Input<T>(string name, T[] data, params long[] dims)
         where T : unmanaged => Add(name, OrtValue.CreateTensorValueFromMemory(data, dims));
 
-    public OpValues Output(string name, params long[] dims)
+    public OpValues Output(string name, params long[] dims) => Output(name, TensorElementType.Float, dims);
+
+    public OpValues Output(string name, TensorElementType type, params long[] dims)
     {
         _outputNames.Add(name);
-        _outputs.Add(Allocate(dims));
+        _outputs.Add(Allocate(type, dims));
         return this;
     }
 
@@ -68,8 +85,8 @@ internal sealed class OpValues : IDisposable
         }
     }
 
-    private static OrtValue Allocate(long[] dims) =>
-        OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.Float, dims);
+    private static OrtValue Allocate(TensorElementType type, long[] dims) =>
+        OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, type, dims);
 
     private OpValues Add(string name, OrtValue value)
     {

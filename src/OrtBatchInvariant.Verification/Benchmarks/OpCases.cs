@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+using Microsoft.ML.OnnxRuntime.Tensors;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Verification.Benchmarks;
@@ -30,9 +32,11 @@ internal static class OpCases
             .. weights.Select(shape => MatMulNBits(shape.K, shape.N, accuracyLevel: 4, rows)),
             .. prompts.Select(AttentionPrefill),
             .. pasts.Select(AttentionDecode),
+            AttentionHalfDecode(past: 1024, slots: 4096),
             .. new[] { 1024, 4096 }.Select(Norm),
             .. new[] { 1024, 4096 }.Select(SkipNorm),
-            .. new[] { 1024, 32768 }.Select(Softmax),
+            .. new[] { 1024, 32768 }.Select(width => Elementwise("Softmax", width)),
+            .. new[] { 1024, 32768 }.Select(width => Elementwise("Sigmoid", width)),
         ];
     }
 
@@ -92,31 +96,48 @@ internal static class OpCases
                 batch, AttentionFlops(batch, past + 1), AttentionBytes(batch, 1, past + 1), () => AttentionValues(batch, 1, past + 1, past + 1))),
         ]);
 
-    private static byte[] Attention(int maxLength) => new SingleNodeModel(MicrosoftDomain, "GroupQueryAttention")
-        .Input("q", DataType.Float, 0, 0, Heads * HeadSize)
-        .Input("k", DataType.Float, 0, 0, KeyValueHeads * HeadSize)
-        .Input("v", DataType.Float, 0, 0, KeyValueHeads * HeadSize)
-        .Input("past_key", DataType.Float, 0, KeyValueHeads, 0, HeadSize)
-        .Input("past_value", DataType.Float, 0, KeyValueHeads, 0, HeadSize)
-        .Input("seqlens_k", DataType.Int32, 0)
-        .Input("total_sequence_length", DataType.Int32, 1)
-        .Weight<float>("cos", DataType.Float, Rotary(maxLength, MathF.Cos), maxLength, HeadSize / 2)
-        .Weight<float>("sin", DataType.Float, Rotary(maxLength, MathF.Sin), maxLength, HeadSize / 2)
-        .Output("y", 0, 0, Heads * HeadSize)
-        .Output("present_key", 0, KeyValueHeads, 0, HeadSize)
-        .Output("present_value", 0, KeyValueHeads, 0, HeadSize)
-        .Attribute("num_heads", Heads).Attribute("kv_num_heads", KeyValueHeads).Attribute("do_rotary", 1)
-        .Build();
+    private static OpCase AttentionHalfDecode(int past, int slots) => new(
+        "GroupQueryAttention",
+        $"decode after {past} of {slots}, {Heads}/{KeyValueHeads} heads of {HeadSize}",
+        "fp16",
+        () => Attention(slots, TensorElementType.Float16),
+        [
+            .. s_batches.Select(batch => new OpRun(
+                batch,
+                AttentionFlops(batch, past + 1),
+                AttentionBytes(batch, 1, past + 1) / 2,
+                () => AttentionValues(batch, 1, past + 1, slots, TensorElementType.Float16))),
+        ]);
 
-    private static OpValues AttentionValues(int batch, int tokens, int total, int maxLength) => new OpValues()
-        .Input("q", batch, tokens, Heads * HeadSize)
-        .Input("k", batch, tokens, KeyValueHeads * HeadSize)
-        .Input("v", batch, tokens, KeyValueHeads * HeadSize)
-        .Input("past_key", batch, KeyValueHeads, maxLength, HeadSize)
-        .Input("past_value", batch, KeyValueHeads, maxLength, HeadSize)
+    private static byte[] Attention(int maxLength, TensorElementType element = TensorElementType.Float)
+    {
+        DataType type = element == TensorElementType.Float16 ? DataType.Float16 : DataType.Float;
+        return new SingleNodeModel(MicrosoftDomain, "GroupQueryAttention")
+            .Input("q", type, 0, 0, Heads * HeadSize)
+            .Input("k", type, 0, 0, KeyValueHeads * HeadSize)
+            .Input("v", type, 0, 0, KeyValueHeads * HeadSize)
+            .Input("past_key", type, 0, KeyValueHeads, 0, HeadSize)
+            .Input("past_value", type, 0, KeyValueHeads, 0, HeadSize)
+            .Input("seqlens_k", DataType.Int32, 0)
+            .Input("total_sequence_length", DataType.Int32, 1)
+            .Weight<byte>("cos", type, Rotary(maxLength, MathF.Cos, element), maxLength, HeadSize / 2)
+            .Weight<byte>("sin", type, Rotary(maxLength, MathF.Sin, element), maxLength, HeadSize / 2)
+            .Output("y", type, 0, 0, Heads * HeadSize)
+            .Output("present_key", type, 0, KeyValueHeads, 0, HeadSize)
+            .Output("present_value", type, 0, KeyValueHeads, 0, HeadSize)
+            .Attribute("num_heads", Heads).Attribute("kv_num_heads", KeyValueHeads).Attribute("do_rotary", 1)
+            .Build();
+    }
+
+    private static OpValues AttentionValues(int batch, int tokens, int total, int maxLength, TensorElementType type = TensorElementType.Float) => new OpValues()
+        .Input("q", type, batch, tokens, Heads * HeadSize)
+        .Input("k", type, batch, tokens, KeyValueHeads * HeadSize)
+        .Input("v", type, batch, tokens, KeyValueHeads * HeadSize)
+        .Input("past_key", type, batch, KeyValueHeads, maxLength, HeadSize)
+        .Input("past_value", type, batch, KeyValueHeads, maxLength, HeadSize)
         .Input("seqlens_k", Enumerable.Repeat(total - 1, batch).ToArray(), batch)
         .Input("total_sequence_length", new[] { total }, 1)
-        .Output("y", batch, tokens, Heads * HeadSize)
+        .Output("y", type, batch, tokens, Heads * HeadSize)
         .OutputInPlace("present_key", "past_key")
         .OutputInPlace("present_value", "past_value");
 
@@ -125,12 +146,18 @@ internal static class OpCases
     private static double AttentionBytes(double batch, double tokens, double keys) =>
         4.0 * batch * HeadSize * ((2 * keys * KeyValueHeads) + (2 * tokens * (Heads + KeyValueHeads)));
 
-    private static float[] Rotary(int positions, Func<float, float> function) =>
-    [
-        .. from position in Enumerable.Range(0, positions)
-           from pair in Enumerable.Range(0, HeadSize / 2)
-           select function(position * MathF.Pow(10000, -2f * pair / HeadSize)),
-    ];
+    private static byte[] Rotary(int positions, Func<float, float> function, TensorElementType type)
+    {
+        float[] values =
+        [
+            .. from position in Enumerable.Range(0, positions)
+               from pair in Enumerable.Range(0, HeadSize / 2)
+               select function(position * MathF.Pow(10000, -2f * pair / HeadSize)),
+        ];
+        return type == TensorElementType.Float16
+            ? MemoryMarshal.AsBytes<Half>(values.Select(value => (Half)value).ToArray()).ToArray()
+            : MemoryMarshal.AsBytes<float>(values).ToArray();
+    }
 
     private static OpCase Norm(int width) => new(
         "SimplifiedLayerNormalization",
@@ -161,10 +188,10 @@ internal static class OpCases
                 () => new OpValues().Input("x", m, width).Input("skip", m, width).Output("y", m, width).Output("sum", m, width))),
         ]);
 
-    private static OpCase Softmax(int width) => new(
-        "Softmax",
+    private static OpCase Elementwise(string op, int width) => new(
+        op,
         $"width {width}",
         "fp32",
-        () => new SingleNodeModel("", "Softmax").Input("x", DataType.Float, 0, width).Output("y", 0, width).Attribute("axis", -1).Build(),
+        () => new SingleNodeModel("", op).Input("x", DataType.Float, 0, width).Output("y", 0, width).Build(),
         [.. s_rows.Select(m => new OpRun(m, 4.0 * m * width, 8.0 * m * width, () => new OpValues().Input("x", m, width).Output("y", m, width)))]);
 }

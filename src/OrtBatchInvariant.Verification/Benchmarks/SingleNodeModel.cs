@@ -43,12 +43,14 @@ internal sealed class SingleNodeModel
         return this;
     }
 
-    public SingleNodeModel Output(string name, params long[] dims)
+    public SingleNodeModel Output(string name, params long[] dims) => Output(name, DataType.Float, dims);
+
+    public SingleNodeModel Output(string name, DataType type, params long[] dims)
     {
         _node.Output.Add(name);
         if (name.Length > 0)
         {
-            _graph.Output.Add(Value(name, DataType.Float, dims));
+            _graph.Output.Add(Value(name, type, dims));
         }
 
         return this;

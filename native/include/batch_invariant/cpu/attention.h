@@ -48,6 +48,9 @@ struct AttentionArgs {
   int64_t head_size = 0;
   int64_t value_size = 0;
   HeadView query, key, value;
+  // fp16 keys or values, by the strides of `key` and `value`; where not null, these have no data.
+  const uint16_t* key_f16 = nullptr;
+  const uint16_t* value_f16 = nullptr;
   MutableHeadView output;                // value_size elements per token
   const int64_t* key_count = nullptr;    // [batch], optional
   const int64_t* query_count = nullptr;  // [batch], optional: queries beyond give zeros
@@ -76,7 +79,31 @@ struct AttentionArgs {
 // kInvalidArgument: sizes, strides or counts that contradict each other; kOutOfMemory: no scratch.
 Status AttentionF32(const Context& context, const AttentionArgs& args);
 
-// com.microsoft.GroupQueryAttention, every attribute and input for float tensors.
+// Keys or values of a cache, fp32 or fp16.
+class CachePointer {
+ public:
+  CachePointer() = default;
+  CachePointer(std::nullptr_t) {}  // NOLINT: like a pointer
+  CachePointer(float* data) : f32_(data) {}
+  CachePointer(uint16_t* data) : f16_(data) {}
+
+  bool operator==(const CachePointer&) const = default;
+
+  float* f32() const { return f32_; }
+  uint16_t* f16() const { return f16_; }
+  size_t element_bytes() const { return f16_ != nullptr ? sizeof(uint16_t) : sizeof(float); }
+  void* At(int64_t element) const {
+    if (f16_ != nullptr) return f16_ + element;
+    return f32_ + element;
+  }
+
+ private:
+  float* f32_ = nullptr;
+  uint16_t* f16_ = nullptr;
+};
+
+// com.microsoft.GroupQueryAttention, every attribute and input for float tensors. Keys and values
+// that go into an fp16 cache are rounded to it, to nearest even, and attended to as it holds them.
 //
 // Batches are right-padded: row b has seqlens_k[b] + 1 valid tokens in all. When
 // sequence == total_sequence_length this is a prompt: nothing is past, and the first
@@ -89,6 +116,10 @@ Status AttentionF32(const Context& context, const AttentionArgs& args);
 // Positions for the rotary embedding: the slot index, or, with position_ids, position_ids[0] + s in
 // a prompt and position_ids[b, s] otherwise. local_window_size W lets a query see itself and the W
 // - 1 tokens before it.
+//
+// With sliding_window_cache the caches hold the most recent tokens only, oldest first: of T tokens
+// in all, with C slots and G = C - W + 1, T while T <= C and T - G * ceil((T - C) / G) then. The
+// bytes of the output are those of full caches.
 struct GroupQueryAttentionArgs {
   // Shapes.
   int64_t batch = 0;
@@ -115,8 +146,8 @@ struct GroupQueryAttentionArgs {
   const float* query = nullptr;     // [batch, sequence, num_heads * head_size], or packed QKV
   const float* key = nullptr;       // [batch, sequence, kv_num_heads * head_size]; null: packed
   const float* value = nullptr;     // like key
-  const float* past_key = nullptr;  // [batch, kv_num_heads, past_capacity, head_size], optional
-  const float* past_value = nullptr;
+  CachePointer past_key;            // [batch, kv_num_heads, past_capacity, head_size], optional
+  CachePointer past_value;
   int64_t past_capacity = 0;
   const int32_t* seqlens_k = nullptr;  // [batch]
   int64_t total_sequence_length = 0;
@@ -134,13 +165,13 @@ struct GroupQueryAttentionArgs {
   const float* k_norm_weight = nullptr;
   // Outputs.
   float* output = nullptr;         // [batch, sequence, num_heads * head_size]
-  float* present_key = nullptr;    // [batch, kv_num_heads, present_capacity, head_size], optional
-  float* present_value = nullptr;  // both or none
+  CachePointer present_key;        // [batch, kv_num_heads, present_capacity, head_size], optional,
+  CachePointer present_value;      // of the past's type; both or none
   int64_t present_capacity = 0;    // >= total_sequence_length; past_capacity when shared
   float* output_qk = nullptr;      // [batch, num_heads, sequence, total_sequence_length]
 };
 
-// kUnsupported: a quantised cache or sliding_window_cache, by name. kInvalidArgument: attributes,
+// kUnsupported: a quantised cache, by name. kInvalidArgument: attributes,
 // shapes or lengths that contradict each other, a position outside the rotary caches.
 // kOutOfMemory: no scratch. Nothing is written unless the arguments are valid.
 Status GroupQueryAttentionF32(const Context& context, const GroupQueryAttentionArgs& args);
@@ -149,9 +180,9 @@ Status GroupQueryAttentionF32(const Context& context, const GroupQueryAttentionA
 // of com.microsoft.Attention after its projection: every packing of query, key and value is a
 // choice of strides.
 //
-// The keys are the past ones, then the new ones. A masked key is excluded, whatever it holds; ONNX
-// Runtime adds mask_filter_value to its score instead, which differs only for a query whose keys
-// are all masked: it gives zeros here. With unidirectional, query t sees the keys up to
+// The keys are the past ones, then the new ones. mask_filter_value is added to the score of a masked
+// key, after attention_bias was. Up to -1000 the key is excluded instead, whatever it holds, which
+// differs only for a query whose keys are all masked: it gives zeros here. With unidirectional, query t sees the keys up to
 // past_sequence + t.
 enum class KeyMask : uint8_t {
   kNone,
@@ -174,6 +205,7 @@ struct MultiHeadAttentionArgs {
   float scale = 0.0f;  // 0: 1 / sqrt(head_size)
   float mask_filter_value = -10000.0f;
   bool unidirectional = false;
+  bool rounds_to_f16 = false;  // new keys and values, with their bias, as an fp16 cache holds them
   // Inputs.
   HeadView query, key, value;
   const float* query_bias = nullptr;  // [num_heads * head_size], optional, like the next two
@@ -195,8 +227,7 @@ struct MultiHeadAttentionArgs {
   float* output_qk = nullptr;  // [batch, num_heads, sequence, total]: scaled scores, optional
 };
 
-// kUnsupported: a mask_filter_value that leaves masked keys in. kInvalidArgument, kOutOfMemory: as
-// above. Nothing is written unless the arguments are valid.
+// kInvalidArgument, kOutOfMemory: as above. Nothing is written unless the arguments are valid.
 Status MultiHeadAttentionF32(const Context& context, const MultiHeadAttentionArgs& args);
 
 // Attention of opsets 23 and 24, for float tensors.

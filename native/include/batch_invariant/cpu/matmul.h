@@ -58,7 +58,7 @@ struct MatMulArgs {
 };
 
 // kInvalidArgument: a negative size or a missing operand. kOutOfMemory: scratch ran out.
-// Scratch: at most 1 MiB for each thread.
+// Scratch: at most 1 MiB for each thread and 5 MiB for all of them.
 Status MatMul(const Context& context, const MatMulArgs& args);
 
 }  // namespace batch_invariant::cpu

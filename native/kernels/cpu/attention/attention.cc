@@ -36,7 +36,8 @@ Status Check(const AttentionArgs& args) {
   }
   if (args.batch * args.queries * args.query_heads == 0) return Status::Ok();
   if (args.query.data == nullptr || args.output.data == nullptr ||
-      (args.keys > 0 && (args.key.data == nullptr || args.value.data == nullptr))) {
+      (args.keys > 0 && ((args.key.data == nullptr && args.key_f16 == nullptr) ||
+                         (args.value.data == nullptr && args.value_f16 == nullptr)))) {
     return Status::InvalidArgument("attention: query, key, value or output has no data");
   }
   if (args.score_output != ScoreOutput::kNone &&
@@ -106,7 +107,9 @@ struct Worker {
     rows = carver.Take<AttentionRow>(plan.rows);
     tile.packed_keys = carver.Take<float>(kBlockKeys * args.head_size);
     tile.packed_values =
-        carver.Take<float>(plan.width != args.value_size ? kBlockKeys * plan.width : 0);
+        carver.Take<float>(plan.width != args.value_size || args.value_f16 != nullptr
+                               ? kBlockKeys * plan.width
+                               : 0);
     tile.block_acc = carver.Take<float>(kMaxAttentionRows * plan.width);
     state.max = carver.Take<float>(plan.rows);
     state.sum = carver.Take<float>(plan.rows);
@@ -282,10 +285,14 @@ class Attention {
     AttentionTile& tile = worker.tile;
     tile.rows = worker.rows;
     tile.row_count = count;
-    tile.keys = args_.key.data + b * args_.key.batch_stride + place.kv_head * args_.key.head_stride;
+    const int64_t key_offset = b * args_.key.batch_stride + place.kv_head * args_.key.head_stride;
+    const int64_t value_offset =
+        b * args_.value.batch_stride + place.kv_head * args_.value.head_stride;
+    tile.half_keys = args_.key_f16 == nullptr ? nullptr : args_.key_f16 + key_offset;
+    tile.half_values = args_.value_f16 == nullptr ? nullptr : args_.value_f16 + value_offset;
+    tile.keys = args_.key_f16 != nullptr ? nullptr : args_.key.data + key_offset;
+    tile.values = args_.value_f16 != nullptr ? nullptr : args_.value.data + value_offset;
     tile.key_stride = args_.key.token_stride;
-    tile.values =
-        args_.value.data + b * args_.value.batch_stride + place.kv_head * args_.value.head_stride;
     tile.value_stride = args_.value.token_stride;
     tile.head_size = args_.head_size;
     tile.value_size = args_.value_size;

@@ -16,7 +16,6 @@
 #define BATCH_INVARIANT_KERNELS_CPU_ATTENTION_ATTENTION_BODY_H_
 
 #include "kernels/cpu/attention/attention_kernels.h"
-#include "kernels/cpu/elementwise/activation_body.h"
 #include "kernels/cpu/reduce/tree_body.h"
 #include "kernels/cpu/simd/math.h"
 
@@ -60,19 +59,28 @@ BI_INLINE void MultiplyTile(const float* const* a, int64_t begin, int64_t end, c
   }
 }
 
+// Elements of a cache as fp32, whatever it holds.
+BI_INLINE F32x16 LoadCache(const float* p) { return Load(p); }
+BI_INLINE F32x16 LoadCache(const uint16_t* p) { return LoadF16(p); }
+BI_INLINE F32x16 LoadCachePartial(const float* p, int count) { return LoadPartial(p, count); }
+BI_INLINE F32x16 LoadCachePartial(const uint16_t* p, int count) {
+  return LoadF16Partial(p, count);
+}
+
 // Sixteen keys as columns: packed[d * 16 + lane]; lanes from `count` on are zero and not read.
-BI_INLINE void PackKeys(const float* keys, int64_t stride, int count, int64_t head_size,
+template <typename T>
+BI_INLINE void PackKeys(const T* keys, int64_t stride, int count, int64_t head_size,
                         float* packed) {
   for (int64_t d = 0; d < head_size; d += 16) {
     const int columns = LaneCount(head_size - d);
     F32x16 rows[16];
     if (columns == 16 && count == 16) {
       BI_UNROLL
-      for (int j = 0; j < 16; ++j) rows[j] = Load(keys + j * stride + d);
+      for (int j = 0; j < 16; ++j) rows[j] = LoadCache(keys + j * stride + d);
     } else {
       BI_UNROLL
       for (int j = 0; j < 16; ++j) {
-        rows[j] = j < count ? LoadPartial(keys + j * stride + d, columns) : ZeroF32();
+        rows[j] = j < count ? LoadCachePartial(keys + j * stride + d, columns) : ZeroF32();
       }
     }
     Transpose(rows);
@@ -80,6 +88,28 @@ BI_INLINE void PackKeys(const float* keys, int64_t stride, int count, int64_t he
     for (int j = 0; j < 16; ++j) {
       if (j < columns) Store(packed + (d + j) * 16, rows[j]);
     }
+  }
+}
+
+// The keys of one panel: sixteen, or those before `end`, from `key` on.
+BI_INLINE void PackPanel(const AttentionTile& tile, int64_t key, int64_t end, float* packed) {
+  const int count = LaneCount(end - key);
+  if (tile.half_keys != nullptr) {
+    PackKeys(tile.half_keys + key * tile.key_stride, tile.key_stride, count, tile.head_size,
+             packed);
+  } else {
+    PackKeys(tile.keys + key * tile.key_stride, tile.key_stride, count, tile.head_size, packed);
+  }
+}
+
+// Values of keys behind each other, as fp32, filled up to the width.
+template <typename T>
+BI_INLINE void PackValues(const T* values, int64_t stride, int64_t size, int64_t keys,
+                          int64_t width, float* packed) {
+  for (int64_t key = 0; key < keys; ++key, values += stride, packed += width) {
+    int64_t d = 0;
+    for (; d + 16 <= size; d += 16) Store(packed + d, LoadCache(values + d));
+    if (d < size) Store(packed + d, LoadCachePartial(values + d, static_cast<int>(size - d)));
   }
 }
 
@@ -236,9 +266,9 @@ static void AttendRows(const AttentionTile& tile, const AttentionRow* rows, cons
     if (block.keys == nullptr) {
       for (int i = 0; i < panels; ++i) {
         const int64_t key = (panel + i) * 16;
-        PackKeys(tile.keys + (block.first_key + key) * tile.key_stride, tile.key_stride,
-                 LaneCount(block.end - key), tile.head_size, tile.packed_keys + i * panel_size);
-        PrefetchRows(tile, block.first_key + key);
+        PackPanel(tile, block.first_key + key, block.first_key + block.end,
+                  tile.packed_keys + i * panel_size);
+        if (tile.half_keys == nullptr) PrefetchRows(tile, block.first_key + key);
       }
       packed = tile.packed_keys;
     }
@@ -387,22 +417,23 @@ static void AttendBlock(const AttentionTile& tile, int64_t block_index, const At
   block.keys = nullptr;
   if (passes > 1) {
     for (int64_t key = block.begin / 16 * 16; key < block.end; key += 16) {
-      PackKeys(tile.keys + (block.first_key + key) * tile.key_stride, tile.key_stride,
-               LaneCount(block.end - key), tile.head_size, tile.packed_keys + key * tile.head_size);
+      PackPanel(tile, block.first_key + key, block.first_key + block.end,
+                tile.packed_keys + key * tile.head_size);
     }
     block.keys = tile.packed_keys;
   }
-  block.values = tile.values + block.first_key * tile.value_stride;
-  block.value_stride = tile.value_stride;
-  if (width != tile.value_size) {
-    for (int64_t key = block.begin; key < block.end; ++key) {
-      const float* from = block.values + key * tile.value_stride;
-      ForEach16(tile.value_size, [&](auto whole, int64_t d, int count) {
-        Store(tile.packed_values + key * width + d, LoadRow(whole, from + d, count));
-      });
-    }
-    block.values = tile.packed_values;
-    block.value_stride = width;
+  block.values = tile.packed_values;
+  block.value_stride = width;
+  const int64_t offset = (block.first_key + block.begin) * tile.value_stride;
+  const int64_t keys = block.end - block.begin;
+  float* packed = tile.packed_values + block.begin * width;
+  if (tile.half_values != nullptr) {
+    PackValues(tile.half_values + offset, tile.value_stride, tile.value_size, keys, width, packed);
+  } else if (width != tile.value_size) {
+    PackValues(tile.values + offset, tile.value_stride, tile.value_size, keys, width, packed);
+  } else {
+    block.values = tile.values + block.first_key * tile.value_stride;
+    block.value_stride = tile.value_stride;
   }
 
   for (int64_t pass = 0; pass < passes; ++pass) {

@@ -31,8 +31,10 @@ struct AttentionTile {
   const AttentionRow* rows;
   int64_t row_count;
   const float* keys;  // of key 0
-  int64_t key_stride;
   const float* values;
+  const uint16_t* half_keys;  // fp16, instead of `keys` and `values` where not null
+  const uint16_t* half_values;
+  int64_t key_stride;
   int64_t value_stride;
   int64_t head_size;
   int64_t value_size;

@@ -5,8 +5,10 @@
 #include <cstring>
 #include <string>
 
+#include "batch_invariant/contract.h"
 #include "batch_invariant/cpu/attention.h"
 #include "kernels/cpu/dispatch/parallel_rows.h"
+#include "kernels/cpu/elementwise/elementwise_kernels.h"
 #include "kernels/cpu/norm/norm_kernels.h"
 #include "kernels/cpu/rotary/rotary_kernels.h"
 
@@ -23,9 +25,6 @@ Status CheckAttributes(const Args& args) {
   if (args.k_quant_type != "NONE" || args.v_quant_type != "NONE" || args.kv_cache_bit_width != 0) {
     return Status::Unsupported("GroupQueryAttention: quantised KV caches are not served");
   }
-  if (args.sliding_window_cache != 0) {
-    return Status::Unsupported("GroupQueryAttention: sliding_window_cache is not served");
-  }
   if (args.num_heads <= 0 || args.kv_num_heads <= 0 || args.num_heads % args.kv_num_heads != 0) {
     return Invalid("num_heads must be a multiple of kv_num_heads, both positive");
   }
@@ -39,6 +38,9 @@ Status CheckAttributes(const Args& args) {
   if (args.qk_output < 0 || args.qk_output > 2) return Invalid("qk_output must be 0, 1 or 2");
   if (args.qk_output != 0 && args.output_qk == nullptr) {
     return Invalid("qk_output asks for an output that the node does not have");
+  }
+  if (args.sliding_window_cache != 0 && (args.local_window_size <= 0 || args.qk_output != 0)) {
+    return Invalid("sliding_window_cache needs a local_window_size and excludes qk_output");
   }
   return Status::Ok();
 }
@@ -60,13 +62,25 @@ Status CheckInputs(const Args& args, int64_t kv_sequence) {
       (args.present_key == nullptr) != (args.present_value == nullptr)) {
     return Invalid("key and value caches come in pairs");
   }
+  if (args.past_key != nullptr && args.present_key != nullptr &&
+      args.past_key.element_bytes() != args.present_key.element_bytes()) {
+    return Invalid("past and present caches are of one type");
+  }
   const bool shared_key = args.past_key != nullptr && args.past_key == args.present_key;
   const bool shared_value = args.past_value != nullptr && args.past_value == args.present_value;
   if (shared_key != shared_value) return Invalid("only one of the two caches is shared");
   if (shared_key && args.past_capacity != args.present_capacity) {
     return Invalid("a shared cache cannot have two lengths");
   }
-  if (args.present_key != nullptr && args.present_capacity < args.total_sequence_length) {
+  if (args.sliding_window_cache != 0) {
+    if (kv_sequence == 0 || args.present_key == nullptr ||
+        args.present_capacity < args.local_window_size ||
+        (args.past_key != nullptr && args.past_capacity != args.present_capacity)) {
+      return Invalid(
+          "sliding_window_cache needs new keys, and past and present caches of one length, at "
+          "least local_window_size");
+    }
+  } else if (args.present_key != nullptr && args.present_capacity < args.total_sequence_length) {
     return Invalid("the present caches hold " + std::to_string(args.present_capacity) +
                    " tokens but total_sequence_length is " +
                    std::to_string(args.total_sequence_length));
@@ -107,6 +121,7 @@ class GroupQueryAttention {
         prompt_(args.sequence == args.total_sequence_length),
         packed_(kv_sequence_ > 0 && args.key == nullptr),
         shared_(args.past_key != nullptr && args.past_key == args.present_key),
+        windowed_(args.sliding_window_cache != 0),
         query_width_(args.num_heads * args.head_size),
         kv_width_(args.kv_num_heads * args.head_size) {}
 
@@ -116,16 +131,18 @@ class GroupQueryAttention {
     for (int64_t b = 0; b < args_.batch; ++b) BATCH_INVARIANT_RETURN_IF_ERROR(CheckRow(b));
     norm_ = FindKernels(NormKernelTable(), context_.instruction_set);
     rotary_ = FindKernels(RotaryKernelTable(), context_.instruction_set);
-    if (norm_ == nullptr || rotary_ == nullptr) {
+    elementwise_ = FindKernels(ElementwiseKernelTable(), context_.instruction_set);
+    if (norm_ == nullptr || rotary_ == nullptr || elementwise_ == nullptr) {
       return Status::Unsupported(
           "GroupQueryAttention: this library has no kernel for the instruction set asked for");
     }
     if (args_.batch == 0 || args_.sequence == 0) return Status::Ok();
+    if (windowed_) return RunWindowed();
     BATCH_INVARIANT_RETURN_IF_ERROR(PlaceCaches());
     BATCH_INVARIANT_RETURN_IF_ERROR(PlaceQueries());
     CopyPast();
-    AddTokens();
-    return Attend();
+    AddTokens(0, args_.batch);
+    return Attend(0, args_.batch);
   }
 
  private:
@@ -149,7 +166,8 @@ class GroupQueryAttention {
     if (lengths.past < 0) {
       return Invalid("seqlens_k + 1 is less than the number of new tokens" + where);
     }
-    const int64_t from_past = kv_sequence_ == 0 ? lengths.total : lengths.past;
+    int64_t from_past = kv_sequence_ == 0 ? lengths.total : lengths.past;
+    if (windowed_) from_past = TokensInWindow(from_past);
     if (from_past > 0 && (args_.past_key == nullptr || args_.past_capacity < from_past)) {
       return Invalid("past_key and past_value hold fewer tokens than seqlens_k says" + where);
     }
@@ -161,6 +179,13 @@ class GroupQueryAttention {
       }
     }
     return Status::Ok();
+  }
+
+  // How many of so many tokens a cache of windows holds.
+  int64_t TokensInWindow(int64_t tokens) const {
+    const int64_t slots = args_.present_capacity, leave = slots - args_.local_window_size + 1;
+    if (tokens <= slots) return tokens;
+    return tokens - (tokens - slots + leave - 1) / leave * leave;
   }
 
   template <typename T>
@@ -179,20 +204,116 @@ class GroupQueryAttention {
     }
     if (kv_sequence_ == 0) {
       read_past_ = true;
+      key_cache_ = args_.past_key;
+      value_cache_ = args_.past_value;
       capacity_ = args_.past_capacity;
       return Status::Ok();
     }
     capacity_ = args_.total_sequence_length;
-    const int64_t size = args_.batch * kv_width_ * capacity_;
-    key_cache_ = Allocate<float>(size);
-    value_cache_ = Allocate<float>(size);
+    return AllocateCaches(args_.batch * kv_width_ * capacity_, args_.past_key.f16() != nullptr);
+  }
+
+  Status AllocateCaches(int64_t size, bool half) {
+    if (half) {
+      key_cache_ = Allocate<uint16_t>(size);
+      value_cache_ = Allocate<uint16_t>(size);
+    } else {
+      key_cache_ = Allocate<float>(size);
+      value_cache_ = Allocate<float>(size);
+    }
     if (key_cache_ == nullptr || value_cache_ == nullptr) {
       return Status::OutOfMemory("GroupQueryAttention: no memory for keys and values");
     }
     return Status::Ok();
   }
 
+  // One batch row after the other, since their windows begin at different tokens: the keys that its
+  // queries see go to scratch, counted from a multiple of a block of keys, so that the core meets
+  // the blocks of full caches.
+  Status RunWindowed() {
+    const int64_t kept = args_.local_window_size - 1;
+    const auto origin_of = [&](const Lengths& lengths) {
+      return std::max<int64_t>(0, lengths.past - kept) / contract::kAttentionBlockKeys *
+             contract::kAttentionBlockKeys;
+    };
+    for (int64_t b = 0; b < args_.batch; ++b) {
+      const Lengths lengths = LengthsOf(b);
+      capacity_ = std::max(capacity_, lengths.total - origin_of(lengths));
+    }
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        AllocateCaches(kv_width_ * capacity_, args_.present_key.f16() != nullptr));
+    BATCH_INVARIANT_RETURN_IF_ERROR(PlaceQueries());
+    for (int64_t b = 0; b < args_.batch; ++b) {
+      const Lengths lengths = LengthsOf(b);
+      first_row_ = b;
+      origin_ = origin_of(lengths);
+      TakeWindow(lengths);
+      AddTokens(b, b + 1);
+      BATCH_INVARIANT_RETURN_IF_ERROR(Attend(b, b + 1));
+      KeepWindow(lengths);
+    }
+    return Status::Ok();
+  }
+
+  // Calls move(past, present, scratch, head of the caches, head of the scratch) for keys and values.
+  template <typename Move>
+  void ForEachWindow(Move&& move) const {
+    ParallelRows(context_.parallel, args_.kv_num_heads, 2 * capacity_ * args_.head_size,
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t h = begin; h < end; ++h) {
+                     const int64_t head = first_row_ * args_.kv_num_heads + h;
+                     move(args_.past_key, args_.present_key, key_cache_, head, h);
+                     move(args_.past_value, args_.present_value, value_cache_, head, h);
+                   }
+                 });
+  }
+  void* Slot(CachePointer cache, int64_t head, int64_t slots, int64_t slot) const {
+    return cache.At((head * slots + slot) * args_.head_size);
+  }
+  size_t Bytes(CachePointer cache, int64_t tokens) const {
+    return cache.element_bytes() * static_cast<size_t>(tokens * args_.head_size);
+  }
+
+  void TakeWindow(const Lengths& lengths) const {
+    const int64_t oldest = lengths.past - TokensInWindow(lengths.past);
+    const int64_t from = std::max(origin_, oldest);
+    ForEachWindow([&](CachePointer past, CachePointer, CachePointer scratch, int64_t head,
+                      int64_t h) {
+      std::memset(Slot(scratch, h, capacity_, 0), 0, Bytes(scratch, from - origin_));
+      if (from == lengths.past) return;
+      std::memcpy(Slot(scratch, h, capacity_, from - origin_),
+                  Slot(past, head, args_.past_capacity, from - oldest),
+                  Bytes(scratch, lengths.past - from));
+    });
+  }
+
+  void KeepWindow(const Lengths& lengths) const {
+    const int64_t oldest = lengths.past - TokensInWindow(lengths.past);
+    const int64_t tokens = TokensInWindow(lengths.total), first = lengths.total - tokens;
+    const int64_t old = std::max<int64_t>(0, lengths.past - first), slots = args_.present_capacity;
+    ForEachWindow([&](CachePointer past, CachePointer present, CachePointer scratch, int64_t head,
+                      int64_t h) {
+      if (old > 0) {
+        std::memmove(Slot(present, head, slots, 0), Slot(past, head, slots, first - oldest),
+                     Bytes(present, old));
+      }
+      std::memcpy(Slot(present, head, slots, old),
+                  Slot(scratch, h, capacity_, std::max(first, lengths.past) - origin_),
+                  Bytes(present, tokens - old));
+      if (!shared_) {
+        std::memset(Slot(present, head, slots, tokens), 0, Bytes(present, slots - tokens));
+      }
+    });
+  }
+
+  // Also a place for one new key of each token, where it is rounded on its way into the cache.
   Status PlaceQueries() {
+    if (key_cache_.f16() != nullptr && kv_sequence_ > 0) {
+      new_key_ = Allocate<float>(args_.batch * args_.sequence * args_.head_size);
+      if (new_key_ == nullptr) {
+        return Status::OutOfMemory("GroupQueryAttention: no memory for new keys");
+      }
+    }
     const int64_t token = query_width_ + (packed_ ? 2 * kv_width_ : 0);
     query_ = {args_.query, args_.sequence * token, args_.head_size, token};
     if (args_.do_rotary == 0 && args_.q_norm_weight == nullptr) return Status::Ok();
@@ -218,26 +339,32 @@ class GroupQueryAttention {
                                                                     : 0;
             for (const auto& [past, present] : {std::pair(args_.past_key, key_cache_),
                                                 std::pair(args_.past_value, value_cache_)}) {
-              float* to = present + head * capacity_ * args_.head_size;
+              const int64_t slot = head * capacity_;
               if (!shared_ && from_past > 0) {
-                std::memcpy(to, past + head * args_.past_capacity * args_.head_size,
-                            sizeof(float) * static_cast<size_t>(from_past * args_.head_size));
+                std::memcpy(present.At(slot * args_.head_size),
+                            past.At(head * args_.past_capacity * args_.head_size),
+                            present.element_bytes() *
+                                static_cast<size_t>(from_past * args_.head_size));
               }
-              for (int64_t i = lengths.total * args_.head_size; i < end_clear * args_.head_size;
-                   ++i) {
-                to[i] = 0.0f;
+              if (lengths.total < end_clear) {
+                std::memset(present.At((slot + lengths.total) * args_.head_size), 0,
+                            present.element_bytes() * static_cast<size_t>(
+                                (end_clear - lengths.total) * args_.head_size));
               }
             }
           }
         });
   }
 
-  void AddTokens() const {
+  // Of batch rows [first, end_row).
+  void AddTokens(int64_t first, int64_t end_row) const {
     if (new_query_ == nullptr && kv_sequence_ == 0) return;
     const int64_t cost = query_width_ + 2 * kv_width_;
-    ParallelRows(context_.parallel, args_.batch * args_.sequence, cost,
+    ParallelRows(context_.parallel, (end_row - first) * args_.sequence, cost,
                  [&](int64_t begin, int64_t end) {
-                   for (int64_t token = begin; token < end; ++token) AddToken(token);
+                   for (int64_t token = begin; token < end; ++token) {
+                     AddToken(first * args_.sequence + token);
+                   }
                  });
   }
 
@@ -258,9 +385,19 @@ class GroupQueryAttention {
     const float* value = packed_ ? key + kv_width_ : args_.value + token * kv_width_;
     for (int64_t h = 0; h < args_.kv_num_heads; ++h) {
       const int64_t slot =
-          ((b * args_.kv_num_heads + h) * capacity_ + lengths.past + s) * args_.head_size;
-      PlaceHead(key + h * args_.head_size, args_.k_norm_weight, b, s, lengths, key_cache_ + slot);
-      std::memcpy(value_cache_ + slot, value + h * args_.head_size,
+          (((b - first_row_) * args_.kv_num_heads + h) * capacity_ + lengths.past + s - origin_) *
+          args_.head_size;
+      const float* new_value = value + h * args_.head_size;
+      if (new_key_ != nullptr) {
+        float* new_key = new_key_ + token * args_.head_size;
+        PlaceHead(key + h * args_.head_size, args_.k_norm_weight, b, s, lengths, new_key);
+        elementwise_->round_to_f16(new_key, key_cache_.f16() + slot, args_.head_size);
+        elementwise_->round_to_f16(new_value, value_cache_.f16() + slot, args_.head_size);
+        continue;
+      }
+      PlaceHead(key + h * args_.head_size, args_.k_norm_weight, b, s, lengths,
+                key_cache_.f32() + slot);
+      std::memcpy(value_cache_.f32() + slot, new_value,
                   sizeof(float) * static_cast<size_t>(args_.head_size));
     }
   }
@@ -289,22 +426,24 @@ class GroupQueryAttention {
     }
   }
 
-  Status Attend() const {
-    auto* counts = Allocate<int64_t>(3 * args_.batch);
+  // Batch rows [first, end), which are the first rows of the caches.
+  Status Attend(int64_t first, int64_t end) const {
+    const int64_t batch = end - first;
+    auto* counts = Allocate<int64_t>(3 * batch);
     if (counts == nullptr) return Status::OutOfMemory("GroupQueryAttention: no memory for lengths");
     int64_t* key_count = counts;
-    int64_t* query_count = counts + args_.batch;
-    int64_t* query_start = counts + 2 * args_.batch;
+    int64_t* query_count = counts + batch;
+    int64_t* query_start = counts + 2 * batch;
     int64_t keys = 0;
-    for (int64_t b = 0; b < args_.batch; ++b) {
-      const Lengths lengths = LengthsOf(b);
-      key_count[b] = lengths.total;
+    for (int64_t b = 0; b < batch; ++b) {
+      const Lengths lengths = LengthsOf(first + b);
+      key_count[b] = lengths.total - origin_;
       query_count[b] = lengths.valid;
-      query_start[b] = lengths.past;
-      keys = std::max(keys, lengths.total);
+      query_start[b] = lengths.past - origin_;
+      keys = std::max(keys, key_count[b]);
     }
     AttentionArgs attention;
-    attention.batch = args_.batch;
+    attention.batch = batch;
     attention.query_heads = args_.num_heads;
     attention.kv_heads = args_.kv_num_heads;
     attention.queries = args_.sequence;
@@ -314,12 +453,17 @@ class GroupQueryAttention {
     if (new_query_ != nullptr) {
       attention.query = {new_query_, args_.sequence * query_width_, args_.head_size, query_width_};
     }
+    attention.query.data += first * attention.query.batch_stride;
     const int64_t head_stride = capacity_ * args_.head_size;
-    attention.key = {read_past_ ? args_.past_key : key_cache_, args_.kv_num_heads * head_stride,
-                     head_stride, args_.head_size};
+    attention.key = {key_cache_.f32(), args_.kv_num_heads * head_stride, head_stride,
+                     args_.head_size};
     attention.value = attention.key;
-    attention.value.data = read_past_ ? args_.past_value : value_cache_;
-    attention.output = {args_.output, args_.sequence * query_width_, args_.head_size, query_width_};
+    attention.value.data = value_cache_.f32();
+    attention.key_f16 = key_cache_.f16();
+    attention.value_f16 = value_cache_.f16();
+    const int64_t output_stride = args_.sequence * query_width_;
+    attention.output = {args_.output + first * output_stride, output_stride, args_.head_size,
+                        query_width_};
     attention.key_count = key_count;
     attention.query_count = query_count;
     attention.query_start = query_start;
@@ -330,11 +474,11 @@ class GroupQueryAttention {
     attention.softcap = args_.softcap;
     if (args_.attention_bias != nullptr) {
       const int64_t head = args_.sequence * args_.bias_keys;
-      attention.bias = args_.attention_bias;
       attention.bias_query_stride = args_.bias_keys;
       attention.bias_head_stride = args_.bias_heads == 1 ? 0 : head;
       attention.bias_batch_stride = args_.bias_batch == 1 ? 0 : args_.bias_heads * head;
-      attention.bias_keys = args_.bias_keys;
+      attention.bias = args_.attention_bias + first * attention.bias_batch_stride + origin_;
+      attention.bias_keys = args_.bias_keys - origin_;
     }
     attention.sink = args_.head_sink;
     attention.sink_is_zero = args_.head_sink == nullptr && args_.smooth_softmax == 1;
@@ -352,16 +496,21 @@ class GroupQueryAttention {
   const bool prompt_;
   const bool packed_;
   const bool shared_;
+  const bool windowed_;
   const int64_t query_width_;
   const int64_t kv_width_;
   const NormKernels* norm_ = nullptr;
   const RotaryKernels* rotary_ = nullptr;
-  float* key_cache_ = nullptr;
-  float* value_cache_ = nullptr;
+  const ElementwiseKernels* elementwise_ = nullptr;
+  CachePointer key_cache_;
+  CachePointer value_cache_;
   int64_t capacity_ = 0;
+  int64_t first_row_ = 0;  // the batch row that the caches begin with
+  int64_t origin_ = 0;     // the token that they begin with
   bool read_past_ = false;
   HeadView query_;
   float* new_query_ = nullptr;
+  float* new_key_ = nullptr;
 };
 
 }  // namespace

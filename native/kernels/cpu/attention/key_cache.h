@@ -8,6 +8,7 @@
 
 #include "batch_invariant/cpu/attention.h"
 #include "kernels/cpu/dispatch/parallel_rows.h"
+#include "kernels/cpu/elementwise/elementwise_kernels.h"
 
 namespace batch_invariant::cpu {
 
@@ -20,14 +21,26 @@ struct KeyCache {
   int64_t added_count;
   float* present;  // [batch, heads, present_capacity, size]; null: not wanted
   int64_t present_capacity;
+  const ElementwiseKernels* rounds = nullptr;  // the new ones, to fp16 values; null: not
 };
+
+// x to the nearest fp16 values.
+inline void RoundAsF16(const ElementwiseKernels& kernels, float* x, int64_t count) {
+  uint16_t half[128];
+  for (int64_t i = 0; i < count; i += 128) {
+    const int64_t some = std::min<int64_t>(128, count - i);
+    kernels.round_to_f16(x + i, half, some);
+    kernels.widen_f16(half, x + i, some);
+  }
+}
 
 // `view` is where to read all past_count + added_count of them: the new ones in place when nothing
 // has to be put together, otherwise present or scratch. Slots behind them become zeros, unless past
 // and present are one buffer.
 inline Status PutTogether(const Context& context, const KeyCache& cache, HeadView* view) {
   const bool nothing_past = cache.past == nullptr || cache.past_count == 0;
-  if (cache.present == nullptr && nothing_past && cache.bias == nullptr) {
+  if (cache.present == nullptr && nothing_past && cache.bias == nullptr &&
+      cache.rounds == nullptr) {
     *view = cache.added;
     return Status::Ok();
   }
@@ -60,6 +73,7 @@ inline Status PutTogether(const Context& context, const KeyCache& cache, HeadVie
             for (int64_t d = 0; d < cache.size; ++d) {
               slot[d] = cache.bias != nullptr ? from[d] + cache.bias[h * cache.size + d] : from[d];
             }
+            if (cache.rounds != nullptr) RoundAsF16(*cache.rounds, slot, cache.size);
           }
           if (!shared) std::fill_n(slot, (capacity - total) * cache.size, 0.0f);
         }

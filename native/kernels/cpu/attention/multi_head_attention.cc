@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kernels/cpu/attention/key_cache.h"
+#include "kernels/cpu/dispatch/parallel_rows.h"
 
 namespace batch_invariant::cpu {
 namespace {
@@ -19,11 +20,6 @@ Status OutOfMemory() {
 }
 
 Status Check(const Args& args) {
-  // exp(-1000) is 0 in fp32, beside any score that a softmax of real data meets.
-  if (args.key_mask != KeyMask::kNone && args.mask_filter_value > -1000.0f) {
-    return Status::Unsupported(
-        "MultiHeadAttention: a mask_filter_value above -1000 leaves masked keys in");
-  }
   if (args.batch < 0 || args.sequence < 0 || args.kv_sequence < 0 || args.past_sequence < 0 ||
       args.head_size <= 0 || args.value_size <= 0 || args.num_heads <= 0) {
     return Invalid("a shape is out of range");
@@ -80,15 +76,69 @@ Status AddQueryBias(const Context& context, const Args& args, HeadView* query) {
   return PutTogether(context, cache, query);
 }
 
+// A filter value that leaves masked keys in: exp(-1000) is 0 in fp32, beside any score that a
+// softmax of real data meets.
+bool KeepsMaskedKeys(const Args& args) {
+  return args.key_mask != KeyMask::kNone && args.mask_filter_value > -1000.0f;
+}
+
+bool IsMasked(const Args& args, int64_t total, int64_t b, int64_t query, int64_t key) {
+  switch (args.key_mask) {
+    case KeyMask::kNone:
+      return false;
+    case KeyMask::kLengths:
+      return key >= args.mask[b];
+    case KeyMask::kEndStart:
+      return key >= args.mask[b] || key < args.mask[args.batch + b];
+    case KeyMask::kKeys:
+      return args.mask[b * total + key] == 0;
+    case KeyMask::kQueries:
+      return args.mask[(b * args.sequence + query) * total + key] == 0;
+  }
+  return false;
+}
+
+// The attention bias with the filter value of masked keys on it, in scratch.
+Status AddFilter(const Context& context, const Args& args, int64_t total,
+                 AttentionArgs* attention) {
+  const int64_t heads = args.attention_bias != nullptr ? args.bias_heads : 1;
+  const int64_t rows = args.batch * heads * args.sequence;
+  float* sum = Allocate<float>(context, rows * total);
+  if (sum == nullptr) return OutOfMemory();
+  ParallelRows(context.parallel, rows, total, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t b = row / args.sequence / heads, head = row / args.sequence % heads;
+      const int64_t query = row % args.sequence;
+      const float* bias = nullptr;
+      if (args.attention_bias != nullptr) {
+        bias = args.attention_bias + b * attention->bias_batch_stride +
+               head * attention->bias_head_stride + query * attention->bias_query_stride;
+      }
+      for (int64_t key = 0; key < total; ++key) {
+        const float base = bias != nullptr ? bias[key] : 0.0f;
+        sum[row * total + key] =
+            IsMasked(args, total, b, query, key) ? base + args.mask_filter_value : base;
+      }
+    }
+  });
+  attention->bias = sum;
+  attention->bias_query_stride = total;
+  attention->bias_head_stride = heads == 1 ? 0 : args.sequence * total;
+  attention->bias_batch_stride = heads * args.sequence * total;
+  return Status::Ok();
+}
+
 // The masks of keys as bounds where they are bounds, otherwise as booleans of the core.
 Status SetMask(const Context& context, const Args& args, int64_t total, int64_t* key_count,
                AttentionArgs* attention) {
   for (int64_t b = 0; b < args.batch; ++b) {
     key_count[b] = total;
+    if (KeepsMaskedKeys(args)) continue;
     if (args.key_mask == KeyMask::kLengths || args.key_mask == KeyMask::kEndStart) {
       key_count[b] = std::clamp<int64_t>(args.mask[b], 0, total);
     }
   }
+  if (KeepsMaskedKeys(args)) return AddFilter(context, args, total, attention);
   if (args.key_mask != KeyMask::kEndStart && args.key_mask != KeyMask::kKeys &&
       args.key_mask != KeyMask::kQueries) {
     return Status::Ok();
@@ -155,6 +205,13 @@ Status MultiHeadAttentionF32(const Context& context, const Args& args) {
                     args.past_key,    args.past_sequence,   args.past_capacity,
                     args.key,         args.key_bias,        args.kv_sequence,
                     args.present_key, args.present_capacity};
+  if (args.rounds_to_f16) {
+    cache.rounds = FindKernels(ElementwiseKernelTable(), context.instruction_set);
+    if (cache.rounds == nullptr) {
+      return Status::Unsupported(
+          "MultiHeadAttention: this library has no kernel for the instruction set asked for");
+    }
+  }
   BATCH_INVARIANT_RETURN_IF_ERROR(PutTogether(context, cache, &attention.key));
   cache.size = args.value_size;
   cache.past = args.past_value;

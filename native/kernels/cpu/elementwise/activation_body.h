@@ -18,10 +18,6 @@ BI_INLINE F32x16 GeluTanh(F32x16 x) {
   return Mul(Mul(Splat(0.5f), x), Add(Splat(1.0f), Tanh(Mul(x, slope))));
 }
 
-BI_INLINE F32x16 QuickGelu(F32x16 x, F32x16 alpha) { return Mul(x, Sigmoid(Mul(alpha, x))); }
-
-BI_INLINE F32x16 Silu(F32x16 x) { return Mul(x, Sigmoid(x)); }
-
 }  // namespace batch_invariant::cpu::BI_SIMD
 
 #endif  // BATCH_INVARIANT_KERNELS_CPU_ELEMENTWISE_ACTIVATION_BODY_H_

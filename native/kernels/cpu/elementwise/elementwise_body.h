@@ -25,11 +25,64 @@ BI_INLINE void UnaryRunOf(const float* x, const float* bias, float* y, int64_t l
   }
 }
 
+// finish(whole, i, count, sigmoid(argument(whole, i, count))) for i = 0, 16, 32, ... Sixty-four
+// elements whose arguments are all moderate take the short way, which gives the same bits.
+template <typename Argument, typename Finish>
+static BI_NOINLINE void SigmoidOf64(int64_t i, Argument argument, Finish finish) {
+  for (int64_t end = i + 64; i < end; i += 16) {
+    finish(Whole<true>{}, i, 16, Sigmoid(argument(Whole<true>{}, i, 16)));
+  }
+}
+template <typename Argument, typename Finish>
+BI_INLINE void SigmoidRunOf(int64_t length, Argument argument, Finish finish) {
+  const I32x16 moderate = BitsOf(Splat(80.0f));
+  int64_t i = 0;
+  for (; i + 64 <= length; i += 64) {
+    I32x16 largest = ZeroI32();
+    BI_UNROLL
+    for (int j = 0; j < 64; j += 16) {
+      largest = Max(largest, BitsOf(Abs(argument(Whole<true>{}, i + j, 16))));
+    }
+    if (Any(Greater(largest, moderate))) {
+      SigmoidOf64(i, argument, finish);
+      continue;
+    }
+    BI_UNROLL
+    for (int j = 0; j < 64; j += 16) {
+      const F32x16 x = argument(Whole<true>{}, i + j, 16);
+      finish(Whole<true>{}, i + j, 16, SigmoidOfModerate(x));
+    }
+  }
+  for (; i < length; i += 16) {
+    const int count = length - i < 16 ? static_cast<int>(length - i) : 16;
+    finish(Whole<false>{}, i, count, Sigmoid(argument(Whole<false>{}, i, count)));
+  }
+}
+
+// y = outer(s, sigmoid(inner(s))), s = x + bias.
+template <typename Inner, typename Outer>
+BI_INLINE void SigmoidUnaryRunOf(const float* x, const float* bias, float* y, int64_t length,
+                                 Inner inner, Outer outer) {
+  const auto sum = [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
+    const F32x16 value = LoadRow(whole, x + i, count);
+    return bias == nullptr ? value : Add(value, LoadRow(whole, bias + i, count));
+  };
+  SigmoidRunOf(
+      length,
+      [=](auto whole, int64_t i, int count)
+          BI_INLINE_LAMBDA { return inner(sum(whole, i, count)); },
+      [=](auto whole, int64_t i, int count, F32x16 sigmoid) BI_INLINE_LAMBDA {
+        StoreRow(whole, y + i, Canonical(outer(sum(whole, i, count), sigmoid)), count);
+      });
+}
+
 static void UnaryRun(UnaryOp op, float alpha, const float* x, const float* bias, float* y,
                      int64_t length) {
   switch (op) {
     case UnaryOp::kSigmoid:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Sigmoid(v); });
+      return SigmoidUnaryRunOf(
+          x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return v; },
+          [](F32x16, F32x16 sigmoid) BI_INLINE_LAMBDA { return sigmoid; });
     case UnaryOp::kTanh:
       return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Tanh(v); });
     case UnaryOp::kErf:
@@ -41,9 +94,13 @@ static void UnaryRun(UnaryOp op, float alpha, const float* x, const float* bias,
     case UnaryOp::kGeluTanh:
       return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return GeluTanh(v); });
     case UnaryOp::kQuickGelu:
-      return UnaryRunOf(x, bias, y, length, [=](F32x16 v) BI_INLINE_LAMBDA { return QuickGelu(v, Splat(alpha)); });
+      return SigmoidUnaryRunOf(
+          x, bias, y, length, [=](F32x16 v) BI_INLINE_LAMBDA { return Mul(Splat(alpha), v); },
+          [](F32x16 v, F32x16 sigmoid) BI_INLINE_LAMBDA { return Mul(v, sigmoid); });
     case UnaryOp::kSilu:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Silu(v); });
+      return SigmoidUnaryRunOf(
+          x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return v; },
+          [](F32x16 v, F32x16 sigmoid) BI_INLINE_LAMBDA { return Mul(v, sigmoid); });
   }
 }
 
@@ -94,10 +151,14 @@ static void BinaryRun(BinaryOp op, const float* a, bool a_is_run, const float* b
 }
 
 static void SiluMulRun(const float* gate, const float* up, float* y, int64_t length) {
-  ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
-    const F32x16 out = Mul(Silu(LoadRow(whole, gate + i, count)), LoadRow(whole, up + i, count));
-    StoreRow(whole, y + i, Canonical(out), count);
-  });
+  SigmoidRunOf(
+      length,
+      [=](auto whole, int64_t i, int count)
+          BI_INLINE_LAMBDA { return LoadRow(whole, gate + i, count); },
+      [=](auto whole, int64_t i, int count, F32x16 sigmoid) BI_INLINE_LAMBDA {
+        const F32x16 silu = Mul(LoadRow(whole, gate + i, count), sigmoid);
+        StoreRow(whole, y + i, Canonical(Mul(silu, LoadRow(whole, up + i, count))), count);
+      });
 }
 
 static void WidenF16Run(const uint16_t* x, float* y, int64_t length) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 #include <string>
 
 #include "kernels/cpu/dispatch/kernel_table.h"
@@ -18,6 +19,7 @@ constexpr int64_t kBlockRows = 192;                // rows of a kept in the seco
 constexpr int64_t kItemColumns = 512;              // of a constant b
 constexpr int64_t kComputedItemColumns = 256;      // of a computed b, packed for each item
 constexpr int64_t kItemMultiplications = 1 << 16;  // fewer are not worth another thread
+constexpr int64_t kSharedFloats = 1 << 20;         // of an a that is packed for all items together
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -62,6 +64,52 @@ struct ItemScratch {
   float* b = nullptr;
 };
 
+// Blocks of a that the first item to need one packs for those after it. Nobody waits: who finds a
+// block in the making packs one for itself.
+class SharedBlocks {
+ public:
+  enum State : uint8_t { kNone, kInTheMaking, kReady };
+
+  static int64_t Floats(int64_t blocks, int64_t block_floats) {
+    return CeilDiv(blocks * block_floats * static_cast<int64_t>(sizeof(float)) +
+                       blocks * static_cast<int64_t>(sizeof(std::atomic<State>)),
+                   sizeof(float));
+  }
+
+  SharedBlocks() = default;
+  SharedBlocks(float* memory, int64_t blocks, int64_t block_floats)
+      : block_floats_(block_floats),
+        floats_(memory),
+        states_(reinterpret_cast<std::atomic<State>*>(memory + blocks * block_floats)) {
+    for (int64_t i = 0; i < blocks; ++i) new (&states_[i]) std::atomic<State>(kNone);
+  }
+
+  // The block, packed by pack(memory) if nobody did so before, or into `own`.
+  template <typename Pack>
+  const float* Get(int64_t index, float* own, Pack&& pack) const {
+    if (states_ == nullptr) {
+      pack(own);
+      return own;
+    }
+    float* shared = floats_ + index * block_floats_;
+    State state = states_[index].load(std::memory_order_acquire);
+    if (state == kReady) return shared;
+    if (state == kNone && states_[index].compare_exchange_strong(state, kInTheMaking)) {
+      pack(shared);
+      states_[index].store(kReady, std::memory_order_release);
+      return shared;
+    }
+    if (state == kReady) return shared;
+    pack(own);
+    return own;
+  }
+
+ private:
+  int64_t block_floats_ = 0;
+  float* floats_ = nullptr;
+  std::atomic<State>* states_ = nullptr;
+};
+
 class Product {
  public:
   Product(const MatMulArgs& args, const MatMulKernels& kernels, int threads)
@@ -71,6 +119,8 @@ class Product {
     b_in_place_ = args.packed_b == nullptr && args.b.column_stride == 1 && !packs_a_;
     needs_b_scratch_ = args.packed_b == nullptr && (!b_in_place_ || args.n % kPanelColumns != 0);
     splits_depth_ = packs_a_ || needs_b_scratch_;
+    shares_a_ = packs_a_ && args.batch == 1 && grid_.column_blocks > 1 &&
+                shared_blocks() * a_floats() <= kSharedFloats;
   }
 
   int64_t items() const { return grid_.size() * args_.batch; }
@@ -82,6 +132,13 @@ class Product {
     return needs_b_scratch_
                ? (b_in_place_ ? kPanelColumns : grid_.block_columns) * std::min(depth(), args_.k)
                : 0;
+  }
+
+  int64_t shared_floats() const {
+    return shares_a_ ? SharedBlocks::Floats(shared_blocks(), a_floats()) : 0;
+  }
+  void ShareA(float* memory) {
+    if (shares_a_) shared_ = SharedBlocks(memory, shared_blocks(), a_floats());
   }
 
   void Run(int64_t item, const ItemScratch& scratch) const {
@@ -101,6 +158,9 @@ class Product {
   }
 
  private:
+  int64_t depth_blocks() const { return CeilDiv(args_.k, depth()); }
+  int64_t shared_blocks() const { return grid_.row_blocks * depth_blocks(); }
+
   void RunBlocks(int64_t product, int64_t row, int64_t rows, int64_t column, int64_t columns,
                  int64_t depth, bool b_in_place, const ItemScratch& scratch) const {
     const float* a = args_.a.data;
@@ -129,9 +189,11 @@ class Product {
       if (block.depth > 0) {
         block.a = a + k * args_.a.column_stride;
         if (packs_a_) {
-          kernels_.pack_a(rows, block.depth, block.a, args_.a.row_stride, args_.a.column_stride,
-                          scratch.a);
-          block.a = scratch.a;
+          const int64_t index = row / grid_.block_rows * depth_blocks() + k / depth;
+          block.a = shared_.Get(index, scratch.a, [&](float* packed) {
+            kernels_.pack_a(rows, block.depth, block.a, args_.a.row_stride, args_.a.column_stride,
+                            packed);
+          });
         }
         if (args_.packed_b != nullptr) {
           block.b = args_.packed_b + b_offset + column * args_.k + k * kPanelColumns;
@@ -167,6 +229,8 @@ class Product {
   bool b_in_place_ = false;
   bool needs_b_scratch_ = false;
   bool splits_depth_ = false;
+  bool shares_a_ = false;
+  SharedBlocks shared_;
 };
 
 }  // namespace
@@ -214,19 +278,21 @@ Status MatMul(const Context& context, const MatMulArgs& args) {
     }
   }
 
-  const Product product(args, *kernels, context.parallel.threads);
+  Product product(args, *kernels, context.parallel.threads);
   const int64_t slots = std::min<int64_t>(product.items(), std::max(context.parallel.threads, 1));
   const int64_t floats_of_slot =
       CeilDiv(product.a_floats(), 16) * 16 + CeilDiv(product.b_floats(), 16) * 16;
+  const int64_t floats = slots * floats_of_slot + product.shared_floats();
   float* scratch = nullptr;
-  if (floats_of_slot > 0) {
-    const size_t bytes = static_cast<size_t>(slots * floats_of_slot) * sizeof(float);
+  if (floats > 0) {
+    const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
     scratch = static_cast<float*>(context.scratch.allocate(context.scratch.self, bytes));
     if (scratch == nullptr) {
       return Status::OutOfMemory("MatMul could not allocate " + std::to_string(bytes) +
                                  " bytes of temporary memory");
     }
   }
+  product.ShareA(scratch + slots * floats_of_slot);
   // Each slot owns one piece of scratch and takes items until none is left.
   std::atomic<int64_t> next = 0;
   ParallelFor(context.parallel, slots, [&](int64_t slot) {

@@ -25,10 +25,21 @@ constexpr int TilePanels(int rows) {
   return panels < kMostPanels ? panels : kMostPanels;
 }
 
-// The first tile to pass over b streams through it and fetches this many rows ahead. Tiles of few
-// rows read many panels side by side, which the processor's own prefetching serves better.
-inline constexpr int64_t kRowsAhead = 64;
+// What a tile brings nearer while it multiplies: in its term k, a line of kStreams panels by turns,
+// `step` bytes further each time. Tiles of few rows read many panels side by side, which the
+// processor's own prefetching serves better.
+inline constexpr int kStreams = 4;
 inline constexpr int kFetchingRows = 4;
+inline constexpr int64_t kRowsAhead = 64;
+struct Fetch {
+  const char* from;  // null: nothing
+  int64_t stream_stride;
+  int64_t step;
+};
+template <bool kValue>
+struct Constant {
+  static constexpr bool value = kValue;
+};
 
 // Rows are spread evenly over the tiles, so that none is left with a single row.
 struct TileRows {
@@ -60,7 +71,7 @@ BI_INLINE F32x16 Finish(const MatMulBlock& block, F32x16 acc, int64_t row, int64
 }
 
 template <int kRows, int kPanels, bool kPackedA, bool kPackedB>
-static void Tile(const MatMulBlock& block, const float* a, const float* b, int64_t ahead,
+static void Tile(const MatMulBlock& block, const float* a, const float* b, Fetch fetch,
                  int64_t row, int64_t column) {
   const int64_t a_row_stride = kPackedA ? 1 : block.a_row_stride;
   constexpr int64_t kAColumnStride = kPackedA ? kRows : 1;
@@ -82,20 +93,28 @@ static void Tile(const MatMulBlock& block, const float* a, const float* b, int64
                                             : LoadPartial(from, last_count);
     }
   }
-  const float* a_end = a + block.depth * kAColumnStride;
-  for (; a != a_end; a += kAColumnStride, b += b_row_stride) {
-    F32x16 b_row[kPanels];
-    BI_UNROLL
-    for (int p = 0; p < kPanels; ++p) {
-      b_row[p] = Load(b + p * b_panel_stride);
-      if constexpr (kRows >= kFetchingRows) Prefetch(b + p * b_panel_stride + ahead);
-    }
-    BI_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      const F32x16 a_value = Splat(a[r * a_row_stride]);
+  const auto multiply = [&](auto fetches) BI_INLINE_LAMBDA {
+    for (int64_t k = 0; k < block.depth; ++k, a += kAColumnStride, b += b_row_stride) {
+      F32x16 b_row[kPanels];
       BI_UNROLL
-      for (int p = 0; p < kPanels; ++p) acc[r][p] = Fma(a_value, b_row[p], acc[r][p]);
+      for (int p = 0; p < kPanels; ++p) b_row[p] = Load(b + p * b_panel_stride);
+      if constexpr (fetches.value) {
+        const char* line = fetch.from + (k & (kStreams - 1)) * fetch.stream_stride + k * fetch.step;
+        BI_UNROLL
+        for (int p = 0; p < kPanels; ++p) Prefetch(line + p * b_panel_stride * sizeof(float));
+      }
+      BI_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const F32x16 a_value = Splat(a[r * a_row_stride]);
+        BI_UNROLL
+        for (int p = 0; p < kPanels; ++p) acc[r][p] = Fma(a_value, b_row[p], acc[r][p]);
+      }
     }
+  };
+  if (kRows >= kFetchingRows && fetch.from != nullptr) {
+    multiply(Constant<kRows >= kFetchingRows>{});
+  } else {
+    multiply(Constant<false>{});
   }
   BI_UNROLL
   for (int r = 0; r < kRows; ++r) {
@@ -116,8 +135,32 @@ static void Tile(const MatMulBlock& block, const float* a, const float* b, int64
   }
 }
 
-using TileFunction = void (*)(const MatMulBlock&, const float*, const float*, int64_t, int64_t,
+using TileFunction = void (*)(const MatMulBlock&, const float*, const float*, Fetch, int64_t,
                               int64_t);
+
+// A single tile of rows fetches ahead in its own panels. Of several, the first ones share the panels
+// that follow, so that memory is read while the panels in the cache are multiplied.
+BI_INLINE Fetch FetchOf(const MatMulBlock& block, const float* b, int64_t panels_at_once,
+                        int64_t turn, int64_t tiles, int64_t tile) {
+  constexpr int64_t kLine = 64;
+  constexpr int64_t kFetchingTiles = 4;
+  const int64_t bytes = sizeof(float);
+  if (tiles == 1) {
+    return {reinterpret_cast<const char*>(b + kRowsAhead * block.b_row_stride), 0,
+            block.b_row_stride * bytes};
+  }
+  if (tile >= kFetchingTiles) return {};
+  if (tiles > kFetchingTiles) tiles = kFetchingTiles;
+  const int64_t panels = (block.columns + kPanelColumns - 1) / kPanelColumns;
+  const int64_t next = (turn / kStreams + 1) * kStreams * panels_at_once;
+  const float* from = next < panels ? block.b + next * block.b_panel_stride
+                      : block.last  ? b
+                                    : block.b + block.depth * block.b_row_stride;
+  const int64_t passed = (turn % kStreams * tiles + tile) * block.depth;
+  return {reinterpret_cast<const char*>(from) + passed * (kLine / kStreams) / tiles,
+          panels_at_once * block.b_panel_stride * bytes,
+          (kLine / kStreams + tiles - 1) / tiles};
+}
 
 // By rows of the tile (first entry: one row). `wide` takes TilePanels(rows) panels, `narrow` one,
 // and `uneven` as many as its neighbours of one row more.
@@ -149,7 +192,7 @@ static void Tiles(const MatMulBlock& block) {
   const int most_rows = split.most();
   const int panels_at_once = TilePanels(most_rows);
   int64_t column = 0;
-  while (column < block.columns) {
+  for (int64_t turn = 0; column < block.columns; ++turn) {
     const int64_t panels = (block.columns - column + kPanelColumns - 1) / kPanelColumns;
     const bool wide = panels >= panels_at_once;
     const float* b = block.b + column / kPanelColumns * block.b_panel_stride;
@@ -161,9 +204,8 @@ static void Tiles(const MatMulBlock& block) {
       const TileFunction* by_rows = !wide              ? functions.narrow
                                     : rows < most_rows ? functions.uneven
                                                        : functions.wide;
-      const int64_t ahead =
-          tile == 0 ? kRowsAhead * (kPackedB ? kPanelColumns : block.b_row_stride) : 0;
-      by_rows[rows - 1](block, a, b, ahead, row, column);
+      const Fetch fetch = FetchOf(block, b, panels_at_once, turn, split.tiles, tile);
+      by_rows[rows - 1](block, a, b, fetch, row, column);
       row += rows;
     }
     column += kPanelColumns * (wide ? panels_at_once : 1);

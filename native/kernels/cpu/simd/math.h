@@ -49,15 +49,20 @@ BI_INLINE F32x16 Exp(F32x16 x) {
   return ScaleByPowerOfTwo(ExpOfRemainder(x, n), n);
 }
 
-// Exp(x) for x <= 0 or NaN, bit for bit. Where no result is subnormal, n is rounded by adding
-// 1.5 * 2^23, which leaves it in the low bits too, and one factor scales exactly.
-BI_INLINE F32x16 ExpOfNonPositive(F32x16 x) {
-  if (Any(Less(x, Splat(-87.0f)))) return Exp(x);
+// Exp(x) for -87 <= x <= 88 or NaN, bit for bit: n is rounded by adding 1.5 * 2^23, which leaves it
+// in the low bits too, and one factor scales exactly.
+inline constexpr float kLeastModerate = -87.0f;
+BI_INLINE F32x16 ExpOfModerate(F32x16 x) {
   const F32x16 magic = Splat(0x1.8p+23f);
   const F32x16 shifted = Add(Mul(x, Splat(kLog2E)), magic);
   const F32x16 p = ExpOfRemainder(x, Sub(shifted, magic));
   const I32x16 exponent = Add(ShiftLeft<23>(BitsOf(shifted)), Splat(int32_t{127} << 23));
   return Mul(p, FromBits(exponent));  // NaN whatever the factor
+}
+
+// Exp(x) for x <= 0 or NaN, bit for bit.
+BI_INLINE F32x16 ExpOfNonPositive(F32x16 x) {
+  return Any(Less(x, Splat(kLeastModerate))) ? Exp(x) : ExpOfModerate(x);
 }
 
 // 2^x: x = n + r, |r| <= 1/2; 2^r = 1 + r q(r). Subnormal results are kept; NaN stays NaN.
@@ -70,11 +75,15 @@ BI_INLINE F32x16 Exp2(F32x16 x) {
   return ScaleByPowerOfTwo(Fma(Polynomial(r, kQ), r, Splat(1.0f)), n);
 }
 
-// 1 / (1 + e^-x), from e^-|x| so that neither tail loses its relative accuracy.
-BI_INLINE F32x16 Sigmoid(F32x16 x) {
-  const F32x16 z = ExpOfNonPositive(Negate(Abs(x)));
+// 1 / (1 + e^-x) from z = e^-|x|, so that neither tail loses its relative accuracy.
+BI_INLINE F32x16 SigmoidFrom(F32x16 z, F32x16 x) {
   const F32x16 numerator = Select(Less(x, ZeroF32()), z, Splat(1.0f));
   return Div(numerator, Add(z, Splat(1.0f)));
+}
+BI_INLINE F32x16 Sigmoid(F32x16 x) { return SigmoidFrom(ExpOfNonPositive(Negate(Abs(x))), x); }
+// Sigmoid(x) for -87 <= x <= 87 or NaN, bit for bit.
+BI_INLINE F32x16 SigmoidOfModerate(F32x16 x) {
+  return SigmoidFrom(ExpOfModerate(Negate(Abs(x))), x);
 }
 
 // x p(x^2) / q(x^2), a minimax quotient up to 9 that passes 1 there and is held to 1. -0 stays -0.
@@ -98,9 +107,9 @@ BI_INLINE F32x16 Erf(F32x16 x) {
                                  -0x1.c45914p-12f, 0x1.5d71dep-16f};
   const F32x16 magnitude = Abs(x);
   const F32x16 small = Fma(Polynomial(Mul(x, x), kQ), x, x);
-  // From 3.95 on the result is 1; Min returns its second operand for NaN.
+  // From 3.95 on the result is 1; Min returns its second operand for NaN. p is at most 18.
   const F32x16 p = Polynomial(Min(Splat(4.0f), magnitude), kP);
-  const F32x16 large = Sub(Splat(1.0f), Exp(Negate(p)));
+  const F32x16 large = Sub(Splat(1.0f), ExpOfModerate(Negate(p)));
   return Select(Less(magnitude, Splat(0.92f)), small, CopySign(large, x));
 }
 

@@ -39,11 +39,13 @@
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define BI_INLINE __forceinline
+#define BI_NOINLINE __declspec(noinline)
 #define BI_INLINE_LAMBDA [[msvc::forceinline]]
 #define BI_RESTRICT __restrict
 #define BI_UNROLL
 #else
 #define BI_INLINE inline __attribute__((always_inline))
+#define BI_NOINLINE __attribute__((noinline))
 #define BI_INLINE_LAMBDA __attribute__((always_inline))  // behind the parameters
 #define BI_RESTRICT __restrict__
 #define BI_UNROLL _Pragma("GCC unroll 16")

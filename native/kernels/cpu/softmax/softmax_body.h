@@ -21,13 +21,42 @@ BI_INLINE float RowMax(const float* x, int64_t length) {
       larger));
 }
 
+// y = e^(x - max), whatever x is.
+static BI_NOINLINE void ExpOfAny(const float* x, float max, float* y, int64_t length) {
+  ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
+    StoreRow(whole, y + i, Exp(Sub(LoadRow(whole, x + i, count), Splat(max))), count);
+  });
+}
+
+// y = e^(x - max), a short way for 64 elements whose differences are all moderate. Among others
+// that have a NaN some may lose their bits; the row's sum is NaN then.
+static void ExpRow(const float* x, float max, float* y, int64_t length) {
+  // x - max is moderate from here on; where floats are too coarse to tell, no x is.
+  constexpr float kFine = 1 << 20;
+  const bool fine = max > -kFine && max < kFine;
+  const F32x16 least = fine ? Splat(max - 80.0f) : Splat(__builtin_inff());
+  int64_t i = 0;
+  for (; i + 64 <= length; i += 64) {
+    const float* from = x + i;
+    const F32x16 smallest =
+        Min(Min(Load(from), Load(from + 16)), Min(Load(from + 32), Load(from + 48)));
+    if (Any(Less(smallest, least))) {
+      ExpOfAny(from, max, y + i, 64);
+      continue;
+    }
+    BI_UNROLL
+    for (int j = 0; j < 64; j += 16) {
+      Store(y + i + j, ExpOfModerate(Sub(Load(from + j), Splat(max))));
+    }
+  }
+  if (i < length) ExpOfAny(x + i, max, y + i, length - i);
+}
+
 // x and y are contiguous and may be the same.
 static void SoftmaxRow(const float* x, float* y, int64_t length) {
-  const F32x16 max = Splat(RowMax(x, length));
+  ExpRow(x, RowMax(x, length), y, length);
   const F32x16 sum = Splat(TreeSum(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
-    const F32x16 e = ExpOfNonPositive(Sub(LoadRow(whole, x + i, count), max));
-    StoreRow(whole, y + i, e, count);
-    return e;
+    return LoadRow(whole, y + i, count);
   }));
   // Without a NaN among them all exponentials are finite and their sum is at least 1.
   if (Any(IsNan(sum))) {

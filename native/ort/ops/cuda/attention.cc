@@ -12,6 +12,9 @@ Status Accept(const NodeInfo& node) {
   if (node.Int("qk_output", 0) != 0 || node.HasOutput(3)) {
     return Status::Unsupported("the output output_qk is not served on CUDA");
   }
+  if (node.Int("sliding_window_cache", 0) != 0) {
+    return Status::Unsupported("the attribute sliding_window_cache is not served on CUDA");
+  }
   return AcceptGroupQueryAttention(node);
 }
 

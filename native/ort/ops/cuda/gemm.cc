@@ -80,7 +80,8 @@ class MatMulKernel final : public ProductKernel {
     if (!right_.packed()) BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(1, &b));
     MatMulShapes shapes;
     BATCH_INVARIANT_RETURN_IF_ERROR(MakeMatMulShapes(
-        a.shape, right_.packed() ? right_.shape() : b.shape, transpose_a_, transpose_b_, &shapes));
+        a.shape, right_.packed() ? right_.shape() : b.shape, {.last = transpose_a_},
+        {.last = transpose_b_}, &shapes));
     Tensor y;
     BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, shapes.y_shape, &y));
     if (y.Elements() == 0) return Status::Ok();
@@ -91,10 +92,10 @@ class MatMulKernel final : public ProductKernel {
     args.n = shapes.n;
     args.k = shapes.k;
     args.alpha = alpha_;
-    args.a = View(a.data, shapes.a_columns, shapes.transpose_a);
+    args.a = View(a.data, shapes.a_pitch, shapes.transpose_a);
     args.packed_b = right_.data();
     args.packed_b_is_ready = right_.packed();
-    if (!right_.packed()) args.b = View(b.data, shapes.b_columns, shapes.transpose_b);
+    if (!right_.packed()) args.b = View(b.data, shapes.b_pitch, shapes.transpose_b);
     args.y = y.data;
     args.y_row_stride = shapes.n;
     if (shapes.is_single) return cuda::Gemm(args, CudaStream(context));
@@ -189,6 +190,19 @@ Status Create(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel) {
 
 const char* Contract(const NodeInfo& node) {
   return cuda::GemmContract(CudaType(node.InputType(0)));
+}
+
+}  // namespace
+
+namespace {
+
+Status AcceptFusedMatMul(const NodeInfo& node) {
+  for (const char* name : {"transBatchA", "transBatchB"}) {
+    if (node.Int(name, 0) != 0) {
+      return Status::Unsupported(std::string("the attribute ") + name + " is not served on GPUs");
+    }
+  }
+  return Status::Ok();
 }
 
 }  // namespace

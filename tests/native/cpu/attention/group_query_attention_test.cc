@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "batch_invariant/cpu/attention.h"
+#include "batch_invariant/cpu/elementwise.h"
 #include "cpu/support/support.h"
 #include "kernels/reference/attention.h"
 #include "kernels/reference/norm.h"
@@ -22,6 +23,8 @@ struct Node {
   int64_t cache_width = 16, cache_rows = 600;
   bool packed = true, rotary = true, interleaved = false, norm = false, sink = false;
   bool smooth = false;
+  bool half = false;          // the caches are fp16
+  bool window_cache = false;  // sliding_window_cache
   int64_t window = -1;
   int64_t causal = 1;
   float softcap = 0.0f;
@@ -60,11 +63,19 @@ class Player {
   // capacity 0: separate caches, new ones every call.
   Player(const Context& context, const Node& node, std::vector<Sequence> sequences,
          int64_t capacity)
-      : context_(context), node_(node), sequences_(std::move(sequences)), capacity_(capacity) {
-    shared_ = capacity > 0;
+      : Player(context, node, std::move(sequences), capacity, capacity > 0) {}
+  Player(const Context& context, const Node& node, std::vector<Sequence> sequences,
+         int64_t capacity, bool shared)
+      : context_(context),
+        node_(node),
+        sequences_(std::move(sequences)),
+        capacity_(capacity),
+        shared_(shared) {
     const size_t size = sequences_.size() * node.KvWidth() * capacity;
     key_cache_ = Poisoned(size);
     value_cache_ = Poisoned(size);
+    half_key_cache_.assign(size, 0x7dad);
+    half_value_cache_.assign(size, 0x7dad);
     done_.assign(sequences_.size(), 0);
     outputs_.resize(sequences_.size());
   }
@@ -114,6 +125,7 @@ class Player {
     args.kv_num_heads = node_.kv_heads;
     args.softcap = node_.softcap;
     args.local_window_size = node_.window;
+    args.sliding_window_cache = node_.window_cache;
     args.causal = node_.causal;
     args.smooth_softmax = node_.smooth ? 1 : -1;
     args.do_rotary = node_.rotary;
@@ -136,27 +148,35 @@ class Player {
     }
     args.output = output.data();
     std::vector<float> present_key, present_value;
+    std::vector<uint16_t> half_present_key, half_present_value;
+    const auto cache = [&](std::vector<float>& full, std::vector<uint16_t>& half) {
+      return node_.half ? CachePointer(half.data()) : CachePointer(full.data());
+    };
     if (!prompt || shared_) {
-      args.past_key = key_cache_.data();
-      args.past_value = value_cache_.data();
+      args.past_key = cache(key_cache_, half_key_cache_);
+      args.past_value = cache(value_cache_, half_value_cache_);
       args.past_capacity = capacity_;
     }
     if (shared_) {
-      args.present_key = key_cache_.data();
-      args.present_value = value_cache_.data();
+      args.present_key = args.past_key;
+      args.present_value = args.past_value;
       args.present_capacity = capacity_;
     } else {
-      args.present_capacity = std::max(args.past_capacity, total);
+      args.present_capacity = node_.window_cache ? capacity_ : std::max(args.past_capacity, total);
       present_key = Poisoned(batch * kw * args.present_capacity);
       present_value = present_key;
-      args.present_key = present_key.data();
-      args.present_value = present_value.data();
+      half_present_key.assign(present_key.size(), 0x7dad);
+      half_present_value = half_present_key;
+      args.present_key = cache(present_key, half_present_key);
+      args.present_value = cache(present_value, half_present_value);
     }
     const Status status = GroupQueryAttentionF32(context_, args);
     ASSERT_TRUE(status.ok()) << status.message;
     if (!shared_) {
       key_cache_ = std::move(present_key);
       value_cache_ = std::move(present_value);
+      half_key_cache_ = std::move(half_present_key);
+      half_value_cache_ = std::move(half_present_value);
       capacity_ = args.present_capacity;
     }
     for (int64_t b = 0; b < batch; ++b) {
@@ -178,14 +198,23 @@ class Player {
   int64_t capacity_;
   bool shared_;
   std::vector<float> key_cache_, value_cache_;
+  std::vector<uint16_t> half_key_cache_, half_value_cache_;
   std::vector<int64_t> done_;
   std::vector<std::vector<float>> outputs_;
 };
 
+// As an fp16 cache gives them back.
+void RoundToHalf(std::vector<float>& x) {
+  const Context scalar;
+  std::vector<uint16_t> half(x.size());
+  ASSERT_TRUE(RoundToF16(scalar, static_cast<int64_t>(x.size()), x.data(), half.data()).ok());
+  ASSERT_TRUE(WidenF16(scalar, static_cast<int64_t>(x.size()), half.data(), x.data()).ok());
+}
+
 // The whole sequence at once, by plain loops: norm, rotary, attention.
 std::vector<float> Reference(const Node& node, const Sequence& sequence,
                              reference::BlockRule rule = {}) {
-  std::vector<float> query = sequence.query, key = sequence.key;
+  std::vector<float> query = sequence.query, key = sequence.key, value = sequence.value;
   const auto place = [&](std::vector<float>& x, int64_t heads, const std::vector<float>& weight) {
     for (int64_t s = 0; s < sequence.length; ++s) {
       for (int64_t h = 0; h < heads; ++h) {
@@ -209,6 +238,10 @@ std::vector<float> Reference(const Node& node, const Sequence& sequence,
   };
   place(query, node.heads, node.q_norm);
   place(key, node.kv_heads, node.k_norm);
+  if (node.half) {
+    RoundToHalf(key);
+    RoundToHalf(value);
+  }
   std::vector<float> output(sequence.length * node.QueryWidth());
   AttentionArgs args;
   args.batch = 1;
@@ -218,7 +251,7 @@ std::vector<float> Reference(const Node& node, const Sequence& sequence,
   args.head_size = args.value_size = node.head_size;
   args.query = {query.data(), 0, node.head_size, node.QueryWidth()};
   args.key = {key.data(), 0, node.head_size, node.KvWidth()};
-  args.value = {sequence.value.data(), 0, node.head_size, node.KvWidth()};
+  args.value = {value.data(), 0, node.head_size, node.KvWidth()};
   args.output = {output.data(), 0, node.head_size, node.QueryWidth()};
   args.causal = node.causal != 0;
   args.window_left = node.window > 0 ? node.window - 1 : -1;
@@ -258,6 +291,10 @@ std::vector<Node> Nodes(Random& random) {
     n.heads = 2;
     n.window = 5;
   });
+  add([](Node& n) {
+    n.half = true;
+    n.norm = true;
+  });
   return nodes;
 }
 
@@ -291,6 +328,33 @@ TEST_P(GroupQueryAttentionTest, PrefillChunksAndDecodeGiveTheBytesOfThePlainLoop
     separate.Prompt({250});
     for (int64_t step = 0; step < 10; ++step) separate.Continue(step % 2 == 0 ? 4 : 6);
     EXPECT_TRUE(SameBits(expected, separate.Output(0)));
+  }
+}
+
+TEST_P(GroupQueryAttentionTest, ACacheOfWindowsGivesTheBytesOfAFullOne) {
+  Random random(7);
+  for (const auto& [window, slots] : {std::pair{5, 5}, {5, 9}, {140, 140}, {140, 200}, {64, 400}}) {
+    for (const bool half : {false, true}) {
+      Node node(random);
+      node.window = window;
+      node.half = half;
+      const std::vector<Sequence> sequences = {Sequence(node, 300, random),
+                                               Sequence(node, 277, random)};
+      node.window_cache = true;
+      for (const bool shared : {false, true}) {
+        const TestContext context(GetParam(), 2);
+        Player whole(context, node, sequences, slots, shared);
+        whole.Prompt({300, 277});
+        Player steps(context, node, sequences, slots, shared);
+        steps.Prompt({130, 107});
+        for (int64_t step : {1, 1, 1, 60, 1, 6, 100}) steps.Continue(step);
+        for (int64_t b = 0; b < 2; ++b) {
+          const auto expected = Reference(node, sequences[b]);
+          EXPECT_TRUE(SameBits(expected, whole.Output(b)));
+          EXPECT_TRUE(SameBits(expected, steps.Output(b)));
+        }
+      }
+    }
   }
 }
 
@@ -473,7 +537,7 @@ TEST_P(GroupQueryAttentionTest, RefusesByNameAndWritesNothing) {
   };
   using Args = GroupQueryAttentionArgs;
   refused([](Args& a) { a.k_quant_type = "PER_TENSOR"; }, StatusCode::kUnsupported, "quantised");
-  refused([](Args& a) { a.sliding_window_cache = 1; }, StatusCode::kUnsupported,
+  refused([](Args& a) { a.sliding_window_cache = 1; }, StatusCode::kInvalidArgument,
           "sliding_window_cache");
   refused([](Args& a) { a.kv_num_heads = 4; }, StatusCode::kInvalidArgument, "num_heads");
   refused([](Args& a) { a.total_sequence_length = 20; }, StatusCode::kInvalidArgument, "present");

@@ -1,6 +1,8 @@
 // Rows that lie more than 2^31 elements apart, and none of them aligned: what the kernels compute
-// offsets in. The memory between the rows is reserved and never touched.
+// offsets in. The memory between the rows is reserved and never touched. And tensors of more than
+// 2^31 elements, whose pages are a few ones again and again, except for the last rows.
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <vector>
@@ -9,7 +11,10 @@
 #include "batch_invariant/cpu/elementwise.h"
 #include "batch_invariant/cpu/matmul.h"
 #include "batch_invariant/cpu/matmul_nbits.h"
+#include "batch_invariant/cpu/norm.h"
+#include "batch_invariant/cpu/reduce.h"
 #include "batch_invariant/cpu/rotary.h"
+#include "batch_invariant/cpu/softmax.h"
 #include "cpu/support/support.h"
 
 namespace batch_invariant::cpu::testing {
@@ -159,6 +164,94 @@ TEST_P(OffsetsTest, SiluMul) {
   args.gate_stride = args.y_stride = kFar;
   ASSERT_TRUE(SiluMulF32(context, args).ok());
   EXPECT_TRUE(SameBits(near, y_.Take(width)));
+}
+
+// More than 2^31 floats in kPieces pieces: all but the last are the same memory.
+class ManyRows {
+ public:
+  static constexpr int64_t kWidth = 4096;
+  static constexpr int64_t kPieceRows = 4096;
+  static constexpr int64_t kPieces = 130;
+  static constexpr int64_t kRows = kPieces * kPieceRows;
+  static_assert(kRows * kWidth > (int64_t{1} << 31));
+
+  ManyRows() : file_(memfd_create("rows", 0)) {
+    if (file_ < 0 || ftruncate(file_, 2 * kPieceBytes) != 0) return;
+    void* memory = mmap(nullptr, kPieces * kPieceBytes, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return;
+    memory_ = static_cast<char*>(memory);
+    for (int64_t piece = 0; piece < kPieces; ++piece) {
+      if (mmap(memory_ + piece * kPieceBytes, kPieceBytes, PROT_READ | PROT_WRITE,
+               MAP_SHARED | MAP_FIXED, file_,
+               piece + 1 < kPieces ? 0 : kPieceBytes) == MAP_FAILED) {
+        return;
+      }
+    }
+    ok_ = true;
+  }
+  ~ManyRows() {
+    if (memory_ != nullptr) munmap(memory_, kPieces * kPieceBytes);
+    if (file_ >= 0) close(file_);
+  }
+  ManyRows(const ManyRows&) = delete;
+  ManyRows& operator=(const ManyRows&) = delete;
+
+  bool ok() const { return ok_; }
+  float* data() const { return reinterpret_cast<float*>(memory_); }
+  // The last row of all.
+  std::span<float> Last() const {
+    return {data() + (kRows - 1) * kWidth, static_cast<size_t>(kWidth)};
+  }
+
+ private:
+  static constexpr int64_t kPieceBytes = kPieceRows * kWidth * sizeof(float);
+  int file_;
+  char* memory_ = nullptr;
+  bool ok_ = false;
+};
+
+TEST(ManyElementsTest, TheLastRowHasTheBytesOfARowAlone) {
+  const ManyRows x, y;
+  if (!x.ok() || !y.ok()) GTEST_SKIP() << "no address space of 18 GiB";
+  Random random(94);
+  const TestContext context(BestInstructionSet(), 2);
+  constexpr int64_t kWidth = ManyRows::kWidth;
+  const auto row = random.Normal(kWidth);
+  std::copy(row.begin(), row.end(), x.Last().begin());
+  const auto both = [&](auto run) {
+    std::vector<float> alone = Poisoned(kWidth);
+    ASSERT_TRUE(run(1, row.data(), alone.data()).ok());
+    const auto poison = Poisoned(kWidth);
+    std::copy(poison.begin(), poison.end(), y.Last().begin());
+    ASSERT_TRUE(run(ManyRows::kRows, x.data(), y.data()).ok());
+    EXPECT_TRUE(SameBits(alone, y.Last()));
+  };
+  both([&](int64_t rows, const float* from, float* to) {
+    NormArgs args;
+    args.rows = rows;
+    args.width = kWidth;
+    args.x = from;
+    args.y = to;
+    return RmsNormF32(context, args);
+  });
+  both([&](int64_t rows, const float* from, float* to) {
+    return SoftmaxF32(context, {rows, kWidth, 1, from, to});
+  });
+  both([&](int64_t rows, const float* from, float* to) {
+    return UnaryF32(context, {UnaryOp::kSilu, rows, kWidth, 0.0f, from, nullptr, to});
+  });
+  both([&](int64_t rows, const float* from, float* to) {
+    const int64_t shape[] = {rows, kWidth}, strides[] = {kWidth, 1};
+    return BinaryF32(context, {BinaryOp::kAdd, shape, from, strides, from, strides, to});
+  });
+  float alone, sum;
+  ASSERT_TRUE(ReduceF32(context, {ReduceOp::kSum, 1, kWidth, row.data(), &alone}).ok());
+  ASSERT_TRUE(
+      ReduceF32(context, {ReduceOp::kSum, ManyRows::kRows, kWidth, x.data(), y.data()}).ok());
+  sum = y.data()[ManyRows::kRows - 1];
+  EXPECT_TRUE(SameBits(std::span(&alone, 1), std::span(&sum, 1)));
+  ReportCompared();
 }
 
 BI_INSTANTIATE_INSTRUCTION_SETS(OffsetsTest);
