@@ -46,6 +46,9 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
         ["prompt, rows of other lengths, right-padded"] = Case(9, 0, rotary: true, ragged: true) with { StockOutputs = 0 },
         ["continuation"] = Case(4, 30, rotary: true) with { StockOutputs = 0 },
         ["continuation, rows of other lengths, window"] = Case(4, 30, packed: true, ragged: true, attributes: ("local_window_size", 6)) with { StockOutputs = 0 },
+        ["decode, cache of windows"] = Windowed(1, 30, 8) with { StockOutputs = 1 },
+        ["decode, cache of windows, rows of other lengths"] = Windowed(1, 30, 8, ragged: true) with { StockOutputs = 1 },
+        ["continuation, cache of windows"] = Windowed(4, 30, 6) with { StockOutputs = 0 },
         ["scores before the softmax"] = Case(1, 30, qkOutput: 1),
         ["scores after the softmax"] = Case(1, 30, qkOutput: 2),
     };
@@ -148,6 +151,9 @@ public sealed class GroupQueryAttentionTests(ITestOutputHelper output)
 
         comparison.ExpectNone(output, "capacities 21, 22, 64 and 300 against separate past and present");
     }
+
+    private static OpCase Windowed(int sequence, int past, int window, bool ragged = false) =>
+        Case(sequence, past, rotary: true, ragged: ragged, attributes: [("local_window_size", window), ("sliding_window_cache", 1)]);
 
     internal static OpCase Case(
         int sequence,

@@ -47,7 +47,7 @@ internal static class OpCases
         () => new SingleNodeModel("", "MatMul")
             .Input("a", DataType.Float, 0, k)
             .Weight<float>("b", DataType.Float, RandomNumbers.Normals((long)k * n, 0.02f), k, n)
-            .Output("y", 0, n)
+            .Output("y", DataType.Float, 0, n)
             .Build(),
         [
             .. rows.Select(m => new OpRun(
@@ -66,7 +66,7 @@ internal static class OpCases
                 .Input("a", DataType.Float, 0, k)
                 .Weight<byte>("b", DataType.Uint8, RandomNumbers.Bytes(weightBytes), n, blocks, BlockSize / 2)
                 .Weight<float>("scales", DataType.Float, RandomNumbers.Normals((long)n * blocks, 0.02f), (long)n * blocks)
-                .Output("y", 0, n)
+                .Output("y", DataType.Float, 0, n)
                 .Attribute("K", k).Attribute("N", n).Attribute("bits", 4).Attribute("block_size", BlockSize)
                 .Attribute("accuracy_level", accuracyLevel)
                 .Build(),
@@ -166,7 +166,7 @@ internal static class OpCases
         () => new SingleNodeModel("", "SimplifiedLayerNormalization")
             .Input("x", DataType.Float, 0, width)
             .Weight<float>("scale", DataType.Float, RandomNumbers.Normals(width, 1), width)
-            .Output("y", 0, width)
+            .Output("y", DataType.Float, 0, width)
             .Attribute("axis", -1).Attribute("epsilon", 1e-6f).Attribute("stash_type", 1)
             .Build(),
         [.. s_rows.Select(m => new OpRun(m, 4.0 * m * width, 8.0 * m * width, () => new OpValues().Input("x", m, width).Output("y", m, width)))]);
@@ -179,7 +179,7 @@ internal static class OpCases
             .Input("x", DataType.Float, 0, width)
             .Input("skip", DataType.Float, 0, width)
             .Weight<float>("gamma", DataType.Float, RandomNumbers.Normals(width, 1), width)
-            .Output("y", 0, width).Output("").Output("").Output("sum", 0, width)
+            .Output("y", DataType.Float, 0, width).Output("").Output("").Output("sum", DataType.Float, 0, width)
             .Attribute("epsilon", 1e-6f)
             .Build(),
         [
@@ -192,6 +192,6 @@ internal static class OpCases
         op,
         $"width {width}",
         "fp32",
-        () => new SingleNodeModel("", op).Input("x", DataType.Float, 0, width).Output("y", 0, width).Build(),
+        () => new SingleNodeModel("", op).Input("x", DataType.Float, 0, width).Output("y", DataType.Float, 0, width).Build(),
         [.. s_rows.Select(m => new OpRun(m, 4.0 * m * width, 8.0 * m * width, () => new OpValues().Input("x", m, width).Output("y", m, width)))]);
 }

@@ -43,9 +43,10 @@ internal sealed class SingleNodeModel
         return this;
     }
 
-    public SingleNodeModel Output(string name, params long[] dims) => Output(name, DataType.Float, dims);
-
-    public SingleNodeModel Output(string name, DataType type, params long[] dims)
+    /// <param name="name">The output's name; empty to leave an optional output out.</param>
+    /// <param name="type">Its type.</param>
+    /// <param name="dims">Its shape, as of an input.</param>
+    public SingleNodeModel Output(string name, DataType type = DataType.Float, params long[] dims)
     {
         _node.Output.Add(name);
         if (name.Length > 0)

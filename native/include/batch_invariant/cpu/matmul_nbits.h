@@ -65,8 +65,8 @@ struct MatMulNBitsArgs {
 };
 
 // A result that is NaN is written as the quiet NaN 0x7fc00000. kInvalidArgument: a negative size or
-// a missing operand. kOutOfMemory: scratch ran out. Scratch: at most 1 MiB for each thread, and
-// m * k bytes more for int8 activations.
+// a missing operand. kOutOfMemory: scratch ran out. Scratch: at most 1 MiB for each thread and
+// 5 MiB for all of them; for int8 activations m * k bytes.
 Status MatMulNBits(const Context& context, const MatMulNBitsPlan& plan,
                    const MatMulNBitsArgs& args);
 

@@ -25,38 +25,32 @@ BI_INLINE void UnaryRunOf(const float* x, const float* bias, float* y, int64_t l
   }
 }
 
-// finish(whole, i, count, sigmoid(argument(whole, i, count))) for i = 0, 16, 32, ... Sixty-four
-// elements whose arguments are all moderate take the short way, which gives the same bits.
+// finish(whole, i, count, sigmoid(argument(whole, i, count))) for i = 0, 16, 32, ... Two vectors
+// whose arguments are all moderate go together, which gives the same bits.
 template <typename Argument, typename Finish>
-static BI_NOINLINE void SigmoidOf64(int64_t i, Argument argument, Finish finish) {
-  for (int64_t end = i + 64; i < end; i += 16) {
+static BI_NOINLINE void SigmoidOfAny(int64_t i, int64_t length, Argument argument, Finish finish) {
+  for (; i + 16 <= length; i += 16) {
     finish(Whole<true>{}, i, 16, Sigmoid(argument(Whole<true>{}, i, 16)));
   }
+  if (i == length) return;
+  const int count = static_cast<int>(length - i);
+  finish(Whole<false>{}, i, count, Sigmoid(argument(Whole<false>{}, i, count)));
 }
 template <typename Argument, typename Finish>
 BI_INLINE void SigmoidRunOf(int64_t length, Argument argument, Finish finish) {
-  const I32x16 moderate = BitsOf(Splat(80.0f));
+  const F32x16 least = Splat(kLeastModerate);
   int64_t i = 0;
-  for (; i + 64 <= length; i += 64) {
-    I32x16 largest = ZeroI32();
-    BI_UNROLL
-    for (int j = 0; j < 64; j += 16) {
-      largest = Max(largest, BitsOf(Abs(argument(Whole<true>{}, i + j, 16))));
-    }
-    if (Any(Greater(largest, moderate))) {
-      SigmoidOf64(i, argument, finish);
+  for (; i + 32 <= length; i += 32) {
+    F32x16 x[2] = {argument(Whole<true>{}, i, 16), argument(Whole<true>{}, i + 16, 16)};
+    if (!All(And(LessEqual(least, NegativeAbs(x[0])), LessEqual(least, NegativeAbs(x[1]))))) {
+      SigmoidOfAny(i, i + 32, argument, finish);
       continue;
     }
-    BI_UNROLL
-    for (int j = 0; j < 64; j += 16) {
-      const F32x16 x = argument(Whole<true>{}, i + j, 16);
-      finish(Whole<true>{}, i + j, 16, SigmoidOfModerate(x));
-    }
+    SigmoidOfModerate(x);
+    finish(Whole<true>{}, i, 16, x[0]);
+    finish(Whole<true>{}, i + 16, 16, x[1]);
   }
-  for (; i < length; i += 16) {
-    const int count = length - i < 16 ? static_cast<int>(length - i) : 16;
-    finish(Whole<false>{}, i, count, Sigmoid(argument(Whole<false>{}, i, count)));
-  }
+  if (i < length) SigmoidOfAny(i, length, argument, finish);
 }
 
 // y = outer(s, sigmoid(inner(s))), s = x + bias.

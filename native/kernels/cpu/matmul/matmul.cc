@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <new>
 #include <string>
 
 #include "kernels/cpu/dispatch/kernel_table.h"
 #include "kernels/cpu/matmul/matmul_kernels.h"
+#include "kernels/cpu/matmul/shared_blocks.h"
 
 namespace batch_invariant::cpu {
 
@@ -19,7 +19,6 @@ constexpr int64_t kBlockRows = 192;                // rows of a kept in the seco
 constexpr int64_t kItemColumns = 512;              // of a constant b
 constexpr int64_t kComputedItemColumns = 256;      // of a computed b, packed for each item
 constexpr int64_t kItemMultiplications = 1 << 16;  // fewer are not worth another thread
-constexpr int64_t kSharedFloats = 1 << 20;         // of an a that is packed for all items together
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -64,52 +63,6 @@ struct ItemScratch {
   float* b = nullptr;
 };
 
-// Blocks of a that the first item to need one packs for those after it. Nobody waits: who finds a
-// block in the making packs one for itself.
-class SharedBlocks {
- public:
-  enum State : uint8_t { kNone, kInTheMaking, kReady };
-
-  static int64_t Floats(int64_t blocks, int64_t block_floats) {
-    return CeilDiv(blocks * block_floats * static_cast<int64_t>(sizeof(float)) +
-                       blocks * static_cast<int64_t>(sizeof(std::atomic<State>)),
-                   sizeof(float));
-  }
-
-  SharedBlocks() = default;
-  SharedBlocks(float* memory, int64_t blocks, int64_t block_floats)
-      : block_floats_(block_floats),
-        floats_(memory),
-        states_(reinterpret_cast<std::atomic<State>*>(memory + blocks * block_floats)) {
-    for (int64_t i = 0; i < blocks; ++i) new (&states_[i]) std::atomic<State>(kNone);
-  }
-
-  // The block, packed by pack(memory) if nobody did so before, or into `own`.
-  template <typename Pack>
-  const float* Get(int64_t index, float* own, Pack&& pack) const {
-    if (states_ == nullptr) {
-      pack(own);
-      return own;
-    }
-    float* shared = floats_ + index * block_floats_;
-    State state = states_[index].load(std::memory_order_acquire);
-    if (state == kReady) return shared;
-    if (state == kNone && states_[index].compare_exchange_strong(state, kInTheMaking)) {
-      pack(shared);
-      states_[index].store(kReady, std::memory_order_release);
-      return shared;
-    }
-    if (state == kReady) return shared;
-    pack(own);
-    return own;
-  }
-
- private:
-  int64_t block_floats_ = 0;
-  float* floats_ = nullptr;
-  std::atomic<State>* states_ = nullptr;
-};
-
 class Product {
  public:
   Product(const MatMulArgs& args, const MatMulKernels& kernels, int threads)
@@ -120,7 +73,7 @@ class Product {
     needs_b_scratch_ = args.packed_b == nullptr && (!b_in_place_ || args.n % kPanelColumns != 0);
     splits_depth_ = packs_a_ || needs_b_scratch_;
     shares_a_ = packs_a_ && args.batch == 1 && grid_.column_blocks > 1 &&
-                shared_blocks() * a_floats() <= kSharedFloats;
+                SharedBlocks::Fit(shared_blocks(), a_floats());
   }
 
   int64_t items() const { return grid_.size() * args_.batch; }
@@ -208,6 +161,7 @@ class Product {
             kernels_.pack_b(block.depth, columns, block.b, args_.b.row_stride,
                             args_.b.column_stride, scratch.b);
             block.b = scratch.b;
+            block.b_is_near = true;
             block.b_panel_stride = block.depth * kPanelColumns;
           }
         }

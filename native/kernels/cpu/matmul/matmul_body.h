@@ -111,8 +111,9 @@ static void Tile(const MatMulBlock& block, const float* a, const float* b, Fetch
       }
     }
   };
-  if (kRows >= kFetchingRows && fetch.from != nullptr) {
-    multiply(Constant<kRows >= kFetchingRows>{});
+  constexpr bool kMayFetch = kRows >= kFetchingRows - 1;  // beside a tile of one row more
+  if (kMayFetch && fetch.from != nullptr) {
+    multiply(Constant<kMayFetch>{});
   } else {
     multiply(Constant<false>{});
   }
@@ -141,10 +142,11 @@ using TileFunction = void (*)(const MatMulBlock&, const float*, const float*, Fe
 // A single tile of rows fetches ahead in its own panels. Of several, the first ones share the panels
 // that follow, so that memory is read while the panels in the cache are multiplied.
 BI_INLINE Fetch FetchOf(const MatMulBlock& block, const float* b, int64_t panels_at_once,
-                        int64_t turn, int64_t tiles, int64_t tile) {
+                        int64_t turn, int64_t tiles, int64_t tile, int64_t most_rows) {
   constexpr int64_t kLine = 64;
   constexpr int64_t kFetchingTiles = 4;
   const int64_t bytes = sizeof(float);
+  if (block.b_is_near || most_rows < kFetchingRows) return {};
   if (tiles == 1) {
     return {reinterpret_cast<const char*>(b + kRowsAhead * block.b_row_stride), 0,
             block.b_row_stride * bytes};
@@ -204,7 +206,7 @@ static void Tiles(const MatMulBlock& block) {
       const TileFunction* by_rows = !wide              ? functions.narrow
                                     : rows < most_rows ? functions.uneven
                                                        : functions.wide;
-      const Fetch fetch = FetchOf(block, b, panels_at_once, turn, split.tiles, tile);
+      const Fetch fetch = FetchOf(block, b, panels_at_once, turn, split.tiles, tile, most_rows);
       by_rows[rows - 1](block, a, b, fetch, row, column);
       row += rows;
     }

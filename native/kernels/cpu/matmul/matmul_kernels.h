@@ -29,6 +29,7 @@ struct MatMulBlock {
   const float* b = nullptr;
   int64_t b_panel_stride = 0;
   int64_t b_row_stride = kPanelColumns;
+  bool b_is_near = false;  // in a cache, so that nothing need be fetched ahead
 
   float* y = nullptr;
   int64_t y_row_stride = 0;

@@ -11,6 +11,7 @@
 #include "batch_invariant/cpu/matmul.h"
 #include "kernels/cpu/dispatch/kernel_table.h"
 #include "kernels/cpu/matmul/matmul_kernels.h"
+#include "kernels/cpu/matmul/shared_blocks.h"
 #include "kernels/cpu/matmul_nbits/matmul_nbits_kernels.h"
 
 namespace batch_invariant::cpu {
@@ -20,7 +21,7 @@ BI_DEFINE_KERNEL_TABLE(MatMulNBitsKernels, kMatMulNBitsKernels, MatMulNBitsKerne
 namespace {
 
 constexpr int64_t kLargestBlock = 256;             // float(d) of gemm.nbits.s8 is exact up to here
-constexpr int64_t kBlockRows = 192;                // fp32 rows kept in the second-level cache
+constexpr int64_t kBlockRows = 256;                // fp32 rows kept in the second-level cache
 constexpr int64_t kBlockBytesS8 = 192 * 1024;      // int8 rows kept there
 constexpr int64_t kItemColumns = 1024;             // amortise the packing of rows
 constexpr int64_t kItemMultiplications = 1 << 15;  // fewer are not worth another thread
@@ -231,17 +232,26 @@ Status MultiplyRows(const Call& call) {
   const int64_t column_blocks = CeilDiv(plan.n, columns);
   const bool packs_a = args.m > matmul.tile_rows;
 
+  const int64_t a_floats = packs_a ? RoundUp(block_rows * depth + kASlack, 16) : 0;
+  const int64_t depth_blocks = CeilDiv(plan.k, depth), a_blocks = row_blocks * depth_blocks;
+  const bool shares_a = packs_a && column_blocks > 1 && SharedBlocks::Fit(a_blocks, a_floats);
+
   const int64_t items = row_blocks * column_blocks;
   const int64_t slots = std::min<int64_t>(items, std::max(threads, 1));
   const int64_t b_floats = panels * kPanelColumns * depth;
-  const int64_t slot_floats = b_floats + (packs_a ? RoundUp(block_rows * depth + kASlack, 16) : 0);
+  const int64_t slot_floats = b_floats + a_floats;
+  const int64_t floats =
+      slots * slot_floats + (shares_a ? SharedBlocks::Floats(a_blocks, a_floats) : 0);
   uint8_t* scratch = nullptr;
-  BATCH_INVARIANT_RETURN_IF_ERROR(AllocateScratch(
-      call.context, slots * slot_floats * static_cast<int64_t>(sizeof(float)), &scratch));
+  BATCH_INVARIANT_RETURN_IF_ERROR(
+      AllocateScratch(call.context, floats * static_cast<int64_t>(sizeof(float)), &scratch));
+  float* memory = reinterpret_cast<float*>(scratch);
+  SharedBlocks shared;
+  if (shares_a) shared = SharedBlocks(memory + slots * slot_floats, a_blocks, a_floats);
 
   std::atomic<int64_t> next = 0;
   ParallelFor(call.context.parallel, slots, [&](int64_t slot) {
-    float* decoded = reinterpret_cast<float*>(scratch) + slot * slot_floats;
+    float* decoded = memory + slot * slot_floats;
     float* packed_a = decoded + b_floats;
     for (int64_t item = next++; item < items; item = next++) {
       const int64_t row = item / column_blocks * block_rows;
@@ -253,6 +263,7 @@ Status MultiplyRows(const Call& call) {
       block.a_row_stride = args.a_row_stride;
       block.y_row_stride = args.y_row_stride;
       block.b = decoded;
+      block.b_is_near = true;
       block.scaled = args.bias != nullptr;
       block.beta = 1.0f;
       block.c_column_stride = 1;
@@ -263,8 +274,10 @@ Status MultiplyRows(const Call& call) {
         block.last = k + block.depth == plan.k;
         block.a = args.a + row * args.a_row_stride + k;
         if (packs_a) {
-          matmul.pack_a(block.rows, block.depth, block.a, args.a_row_stride, 1, packed_a);
-          block.a = packed_a;
+          const int64_t index = item / column_blocks * depth_blocks + k / depth;
+          block.a = shared.Get(index, packed_a, [&](float* packed) {
+            matmul.pack_a(block.rows, block.depth, block.a, args.a_row_stride, 1, packed);
+          });
         }
         for (int64_t column = first_column; column < end_column; column += panels * kPanelColumns) {
           block.columns = std::min(panels * kPanelColumns, end_column - column);

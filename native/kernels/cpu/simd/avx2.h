@@ -40,6 +40,7 @@ BI_INLINE Mask16 And(Mask16 a, Mask16 b) {
 BI_INLINE Mask16 Or(Mask16 a, Mask16 b) {
   return {_mm256_or_ps(a.lo, b.lo), _mm256_or_ps(a.hi, b.hi)};
 }
+BI_INLINE bool All(Mask16 a) { return _mm256_movemask_ps(_mm256_and_ps(a.lo, a.hi)) == 0xff; }
 BI_INLINE bool Any(Mask16 a) { return _mm256_movemask_ps(_mm256_or_ps(a.lo, a.hi)) != 0; }
 
 // Floating point: memory.

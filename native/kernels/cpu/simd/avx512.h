@@ -34,6 +34,7 @@ BI_INLINE Mask16 FirstLanes(int count) {
 }
 BI_INLINE Mask16 And(Mask16 a, Mask16 b) { return {static_cast<__mmask16>(a.v & b.v)}; }
 BI_INLINE Mask16 Or(Mask16 a, Mask16 b) { return {static_cast<__mmask16>(a.v | b.v)}; }
+BI_INLINE bool All(Mask16 a) { return a.v == 0xffff; }
 BI_INLINE bool Any(Mask16 a) { return a.v != 0; }
 
 // Floating point: memory.

@@ -9,6 +9,9 @@ BI_INLINE F32x16 Abs(F32x16 a) { return FromBits(And(BitsOf(a), Splat(int32_t{0x
 BI_INLINE F32x16 Negate(F32x16 a) {
   return FromBits(Xor(BitsOf(a), Splat(static_cast<int32_t>(0x80000000u))));
 }
+BI_INLINE F32x16 NegativeAbs(F32x16 a) {
+  return FromBits(Or(BitsOf(a), Splat(static_cast<int32_t>(0x80000000u))));
+}
 BI_INLINE F32x16 CopySign(F32x16 magnitude, F32x16 sign) {
   const I32x16 bit = Splat(static_cast<int32_t>(0x80000000u));
   return FromBits(Or(BitsOf(Abs(magnitude)), And(BitsOf(sign), bit)));

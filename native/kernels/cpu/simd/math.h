@@ -32,12 +32,14 @@ BI_INLINE F32x16 ScaleByPowerOfTwo(F32x16 x, F32x16 n) {
 inline constexpr float kLog2E = 0x1.715476p+0f;
 
 // e^x / 2^n for an integral n near x / ln2: x = n ln2 + r, e^r = 1 + r + r^2 q(r).
+inline constexpr float kExpTerms[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558f4p-5f,
+                                      0x1.123a6cp-7f, 0x1.6a2352p-10f};
+BI_INLINE F32x16 ReduceByLn2(F32x16 x, F32x16 n) {
+  return Fma(n, Splat(-0x1.7f7d1cp-20f), Fma(n, Splat(-0x1.62e4p-1f), x));  // low and high part
+}
 BI_INLINE F32x16 ExpOfRemainder(F32x16 x, F32x16 n) {
-  static constexpr float kQ[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558f4p-5f, 0x1.123a6cp-7f,
-                                 0x1.6a2352p-10f};
-  F32x16 r = Fma(n, Splat(-0x1.62e4p-1f), x);  // ln2, high and low part
-  r = Fma(n, Splat(-0x1.7f7d1cp-20f), r);
-  return Fma(Fma(Polynomial(r, kQ), r, Splat(1.0f)), r, Splat(1.0f));
+  const F32x16 r = ReduceByLn2(x, n);
+  return Fma(Fma(Polynomial(r, kExpTerms), r, Splat(1.0f)), r, Splat(1.0f));
 }
 
 // e^x. Subnormal results are kept; below -103.98 the result is +0, above 88.73 it is +Inf; NaN
@@ -49,20 +51,44 @@ BI_INLINE F32x16 Exp(F32x16 x) {
   return ScaleByPowerOfTwo(ExpOfRemainder(x, n), n);
 }
 
-// Exp(x) for -87 <= x <= 88 or NaN, bit for bit: n is rounded by adding 1.5 * 2^23, which leaves it
-// in the low bits too, and one factor scales exactly.
+// Exp(x) for -87 <= x <= 88, bit for bit: n is rounded by adding 1.5 * 2^23, which leaves it in the
+// low bits too, and the exponent takes it without rounding. Several vectors step by step, because one
+// alone is a chain that leaves the processor waiting.
 inline constexpr float kLeastModerate = -87.0f;
+template <int kVectors>
+BI_INLINE void ExpOfModerate(F32x16 (&x)[kVectors]) {
+  const F32x16 magic = Splat(0x1.8p+23f), one = Splat(1.0f);
+  F32x16 shifted[kVectors], sum[kVectors];
+  BI_UNROLL
+  for (int v = 0; v < kVectors; ++v) shifted[v] = Add(Mul(x[v], Splat(kLog2E)), magic);
+  BI_UNROLL
+  for (int v = 0; v < kVectors; ++v) x[v] = ReduceByLn2(x[v], Sub(shifted[v], magic));
+  constexpr int kTerms = sizeof(kExpTerms) / sizeof(kExpTerms[0]);
+  BI_UNROLL
+  for (int v = 0; v < kVectors; ++v) sum[v] = Splat(kExpTerms[kTerms - 1]);
+  BI_UNROLL
+  for (int i = kTerms - 2; i >= 0; --i) {
+    BI_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[v] = Fma(sum[v], x[v], Splat(kExpTerms[i]));
+  }
+  BI_UNROLL
+  for (int v = 0; v < kVectors; ++v) sum[v] = Fma(sum[v], x[v], one);
+  BI_UNROLL
+  for (int v = 0; v < kVectors; ++v) sum[v] = Fma(sum[v], x[v], one);
+  BI_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    x[v] = FromBits(Add(BitsOf(sum[v]), ShiftLeft<23>(BitsOf(shifted[v]))));
+  }
+}
 BI_INLINE F32x16 ExpOfModerate(F32x16 x) {
-  const F32x16 magic = Splat(0x1.8p+23f);
-  const F32x16 shifted = Add(Mul(x, Splat(kLog2E)), magic);
-  const F32x16 p = ExpOfRemainder(x, Sub(shifted, magic));
-  const I32x16 exponent = Add(ShiftLeft<23>(BitsOf(shifted)), Splat(int32_t{127} << 23));
-  return Mul(p, FromBits(exponent));  // NaN whatever the factor
+  F32x16 one[1] = {x};
+  ExpOfModerate(one);
+  return one[0];
 }
 
 // Exp(x) for x <= 0 or NaN, bit for bit.
 BI_INLINE F32x16 ExpOfNonPositive(F32x16 x) {
-  return Any(Less(x, Splat(kLeastModerate))) ? Exp(x) : ExpOfModerate(x);
+  return All(LessEqual(Splat(kLeastModerate), x)) ? ExpOfModerate(x) : Exp(x);
 }
 
 // 2^x: x = n + r, |r| <= 1/2; 2^r = 1 + r q(r). Subnormal results are kept; NaN stays NaN.
@@ -80,10 +106,16 @@ BI_INLINE F32x16 SigmoidFrom(F32x16 z, F32x16 x) {
   const F32x16 numerator = Select(Less(x, ZeroF32()), z, Splat(1.0f));
   return Div(numerator, Add(z, Splat(1.0f)));
 }
-BI_INLINE F32x16 Sigmoid(F32x16 x) { return SigmoidFrom(ExpOfNonPositive(Negate(Abs(x))), x); }
-// Sigmoid(x) for -87 <= x <= 87 or NaN, bit for bit.
-BI_INLINE F32x16 SigmoidOfModerate(F32x16 x) {
-  return SigmoidFrom(ExpOfModerate(Negate(Abs(x))), x);
+BI_INLINE F32x16 Sigmoid(F32x16 x) { return SigmoidFrom(ExpOfNonPositive(NegativeAbs(x)), x); }
+// Sigmoid(x) for -87 <= x <= 87, bit for bit.
+template <int kVectors>
+BI_INLINE void SigmoidOfModerate(F32x16 (&x)[kVectors]) {
+  F32x16 z[kVectors];
+  BI_UNROLL
+  for (int v = 0; v < kVectors; ++v) z[v] = NegativeAbs(x[v]);
+  ExpOfModerate(z);
+  BI_UNROLL
+  for (int v = 0; v < kVectors; ++v) x[v] = SigmoidFrom(z[v], x[v]);
 }
 
 // x p(x^2) / q(x^2), a minimax quotient up to 9 that passes 1 there and is held to 1. -0 stays -0.
@@ -107,9 +139,9 @@ BI_INLINE F32x16 Erf(F32x16 x) {
                                  -0x1.c45914p-12f, 0x1.5d71dep-16f};
   const F32x16 magnitude = Abs(x);
   const F32x16 small = Fma(Polynomial(Mul(x, x), kQ), x, x);
-  // From 3.95 on the result is 1; Min returns its second operand for NaN. p is at most 18.
+  // From 3.95 on the result is 1; Min returns its second operand for NaN. p is -0.0002 at least.
   const F32x16 p = Polynomial(Min(Splat(4.0f), magnitude), kP);
-  const F32x16 large = Sub(Splat(1.0f), ExpOfModerate(Negate(p)));
+  const F32x16 large = Sub(Splat(1.0f), ExpOfNonPositive(Negate(p)));
   return Select(Less(magnitude, Splat(0.92f)), small, CopySign(large, x));
 }
 

@@ -42,6 +42,9 @@ BI_INLINE Mask16 And(Mask16 a, Mask16 b) {
 BI_INLINE Mask16 Or(Mask16 a, Mask16 b) {
   return Quads<Mask16>([&](int i) { return vorrq_u32(a.v[i], b.v[i]); });
 }
+BI_INLINE bool All(Mask16 a) {
+  return vminvq_u32(vandq_u32(vandq_u32(a.v[0], a.v[1]), vandq_u32(a.v[2], a.v[3]))) != 0;
+}
 BI_INLINE bool Any(Mask16 a) {
   return vmaxvq_u32(vorrq_u32(vorrq_u32(a.v[0], a.v[1]), vorrq_u32(a.v[2], a.v[3]))) != 0;
 }

@@ -57,6 +57,11 @@ BI_INLINE Mask16 And(const Mask16& a, const Mask16& b) {
 BI_INLINE Mask16 Or(const Mask16& a, const Mask16& b) {
   return Lanes<Mask16>([&](int i) { return a.v[i] || b.v[i]; });
 }
+BI_INLINE bool All(const Mask16& a) {
+  bool all = true;
+  for (int i = 0; i < 16; ++i) all = all && a.v[i];
+  return all;
+}
 BI_INLINE bool Any(const Mask16& a) {
   bool any = false;
   for (int i = 0; i < 16; ++i) any = any || a.v[i];

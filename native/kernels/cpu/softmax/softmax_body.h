@@ -28,26 +28,19 @@ static BI_NOINLINE void ExpOfAny(const float* x, float max, float* y, int64_t le
   });
 }
 
-// y = e^(x - max), a short way for 64 elements whose differences are all moderate. Among others
-// that have a NaN some may lose their bits; the row's sum is NaN then.
+// y = e^(x - max), two vectors at a time where all of their differences are moderate.
 static void ExpRow(const float* x, float max, float* y, int64_t length) {
-  // x - max is moderate from here on; where floats are too coarse to tell, no x is.
-  constexpr float kFine = 1 << 20;
-  const bool fine = max > -kFine && max < kFine;
-  const F32x16 least = fine ? Splat(max - 80.0f) : Splat(__builtin_inff());
   int64_t i = 0;
-  for (; i + 64 <= length; i += 64) {
-    const float* from = x + i;
-    const F32x16 smallest =
-        Min(Min(Load(from), Load(from + 16)), Min(Load(from + 32), Load(from + 48)));
-    if (Any(Less(smallest, least))) {
-      ExpOfAny(from, max, y + i, 64);
+  for (; i + 32 <= length; i += 32) {
+    F32x16 e[2] = {Sub(Load(x + i), Splat(max)), Sub(Load(x + i + 16), Splat(max))};
+    const F32x16 least = Splat(kLeastModerate);
+    if (!All(And(LessEqual(least, e[0]), LessEqual(least, e[1])))) {
+      ExpOfAny(x + i, max, y + i, 32);
       continue;
     }
-    BI_UNROLL
-    for (int j = 0; j < 64; j += 16) {
-      Store(y + i + j, ExpOfModerate(Sub(Load(from + j), Splat(max))));
-    }
+    ExpOfModerate(e);
+    Store(y + i, e[0]);
+    Store(y + i + 16, e[1]);
   }
   if (i < length) ExpOfAny(x + i, max, y + i, length - i);
 }

@@ -347,7 +347,11 @@ struct Attending {
     return all;
   }
 
-  // Causal attention over past and new keys.
+  void ReferenceOverAll(const AttentionArgs& args, float* y) const {
+    Reference(Together(past_key, key, size), Together(past_value, value, value_size), args, y);
+  }
+
+  // Attention over past and new keys.
   void Reference(const std::vector<float>& keys, const std::vector<float>& values,
                  AttentionArgs args, float* y) const {
     const int64_t total = past + added;
@@ -406,25 +410,32 @@ void TryAttention(Case& c) {
   });
 }
 
+// Shapes and operands of an op that puts past and new keys behind each other.
+template <typename Args>
+void SetOperands(const Attending& a, Args* args) {
+  args->batch = a.batch;
+  args->sequence = a.queries;
+  args->kv_sequence = a.added;
+  args->past_sequence = a.past;
+  args->head_size = a.size;
+  args->value_size = a.value_size;
+  args->query = a.Query();
+  args->key = a.Key();
+  args->value = a.Value();
+  if (a.past > 0) {
+    args->past_key = a.past_key.data();
+    args->past_value = a.past_value.data();
+  }
+}
+
 void TryMultiHeadAttention(Case& c) {
   const Attending a(c, 1, false);
   const Floats bias = c.Values(a.queries * (a.past + a.added));
   MultiHeadAttentionArgs args;
-  args.batch = a.batch;
-  args.sequence = a.queries;
-  args.kv_sequence = a.added;
-  args.past_sequence = args.past_capacity = a.past;
-  args.head_size = a.size;
-  args.value_size = a.value_size;
+  SetOperands(a, &args);
+  args.past_capacity = a.past;
   args.num_heads = a.heads;
   args.unidirectional = c.Coin();
-  args.query = a.Query();
-  args.key = a.Key();
-  args.value = a.Value();
-  if (a.past > 0) {
-    args.past_key = a.past_key.data();
-    args.past_value = a.past_value.data();
-  }
   AttentionArgs common;
   common.query = a.Query();
   common.causal = args.unidirectional;
@@ -434,10 +445,7 @@ void TryMultiHeadAttention(Case& c) {
     args.bias_batch = args.bias_heads = 1;
   }
   c.Compare(a.outputs(), [&](float* y, bool is_reference) {
-    if (is_reference) {
-      return a.Reference(a.Together(a.past_key, a.key, a.size),
-                         a.Together(a.past_value, a.value, a.value_size), common, y);
-    }
+    if (is_reference) return a.ReferenceOverAll(common, y);
     args.output = y;
     c.ExpectOk(MultiHeadAttentionF32(c.context, args));
   });
@@ -446,32 +454,17 @@ void TryMultiHeadAttention(Case& c) {
 void TryOnnxAttention(Case& c) {
   const Attending a(c, 3, false);
   OnnxAttentionArgs args;
-  args.batch = a.batch;
-  args.sequence = a.queries;
-  args.kv_sequence = a.added;
-  args.past_sequence = a.past;
-  args.head_size = a.size;
-  args.value_size = a.value_size;
+  SetOperands(a, &args);
   args.q_num_heads = a.heads;
   args.kv_num_heads = a.kv_heads;
   args.is_causal = c.Coin();
   args.softcap = c.Coin() ? 3.0f : 0.0f;
-  args.query = a.Query();
-  args.key = a.Key();
-  args.value = a.Value();
-  if (a.past > 0) {
-    args.past_key = a.past_key.data();
-    args.past_value = a.past_value.data();
-  }
   AttentionArgs common;
   common.query = a.Query();
   common.causal = args.is_causal;
   common.softcap = args.softcap;
   c.Compare(a.outputs(), [&](float* y, bool is_reference) {
-    if (is_reference) {
-      return a.Reference(a.Together(a.past_key, a.key, a.size),
-                         a.Together(a.past_value, a.value, a.value_size), common, y);
-    }
+    if (is_reference) return a.ReferenceOverAll(common, y);
     args.output = {y, a.queries * a.heads * a.value_size, a.value_size, a.heads * a.value_size};
     c.ExpectOk(OnnxAttentionF32(c.context, args));
   });
@@ -509,7 +502,7 @@ void TryGroupQueryAttention(Case& c) {
   args.query = a.query.data();
   args.key = a.key.data();
   args.value = a.value.data();
-  const std::vector<int32_t> seqlens_k(a.batch, static_cast<int32_t>(total - 1));
+  const std::vector<int32_t> seqlens_k(a.batch + 1, static_cast<int32_t>(total - 1));
   args.seqlens_k = seqlens_k.data();
   args.total_sequence_length = total;
   args.cos_cache = cosine.data();
