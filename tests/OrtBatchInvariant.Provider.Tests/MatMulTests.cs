@@ -31,8 +31,9 @@ public sealed class MatMulTests(ITestOutputHelper output)
         ["FusedMatMul, transB"] = Fused(Rows("a", [1, K]), Weight("b", N, K), ("transB", 1)),
         ["FusedMatMul, transB, computed right side"] = Fused(Rows("a", [2, 1, K], axis: 1), Shared("b", 2, N, K), ("transB", 1)) with { Outputs = [new("y", 1)] },
         ["FusedMatMul, transA and transB, rank 3"] = Fused(Rows("a", [1, K, 3]), Rows("b", [1, N, K]), ("transA", 1), ("transB", 1)),
-        ["FusedMatMul, transBatchA"] = Fused(Rows("a", [3, 1, K], axis: 1), Weight("b", K, N), ("transBatchA", 1)),
-        ["FusedMatMul, transBatchA and transA"] = Fused(Rows("a", [K, 1, 2, 3], axis: 1), Weight("b", K, N), ("transBatchA", 1), ("transA", 1)),
+        ["FusedMatMul, transBatchA"] = Fused(Rows("a", [1, 2, K]), Weight("b", 2, K, N), ("transBatchA", 1)) with { Outputs = [new("y", 1)] },
+        ["FusedMatMul, transBatchA and transA"] =
+            Fused(Rows("a", [K, 2, 1], axis: 2), Weight("b", 2, K, N), ("transBatchA", 1), ("transA", 1)) with { Outputs = [new("y", 1)] },
         ["FusedMatMul, transBatchB"] = Fused(Rows("a", [1, 3, K]), Rows("b", [K, 1, N], axis: 1), ("transBatchB", 1), ("alpha", 0.5f)),
         ["FusedMatMul, transBatchA, transBatchB and transB"] =
             Fused(Rows("a", [3, 1, K], axis: 1), Rows("b", [N, 1, K], axis: 1), ("transBatchA", 1), ("transBatchB", 1), ("transB", 1)),
