@@ -51,7 +51,7 @@ internal sealed record BatchPlan(int Rows, int Prompt, IReadOnlyList<int> Steps)
                 _ => $", then {string.Join("+", Steps.Take(4))}{(Steps.Count > 4 ? "+..." : "")}",
             };
             string threads = Threads is { } count ? $", {count} threads" : "";
-            return $"{Rows} {(Rows == 1 ? "row" : "rows")}, {Prompt} tokens at once{steps}{threads}";
+            return $"{Rows} {(Rows == 1 ? "row" : "rows")}, {Prompt} {(Prompt == 1 ? "token" : "tokens")} at once{steps}{threads}";
         }
     }
 }

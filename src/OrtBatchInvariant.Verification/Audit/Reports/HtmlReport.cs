@@ -157,10 +157,18 @@ public sealed class HtmlReport
         string id = Id(audit.Subject.Provider);
         int length = audit.PromptTokens + audit.NewTokens;
         double[] flips = [.. Enumerable.Range(0, length).Select(position => audit.Axes.Sum(axis => position < axis.FlipsPerPosition.Count ? axis.FlipsPerPosition[position] : 0d))];
-        _html.Append($"<figure><figcaption>Argmax flips per position, all axes: {Number((long)flips.Sum())} in all; the line is where the completion begins</figcaption>");
-        _html.Append(SvgChart.Bars(
-            $"flips-{id}", "Argmax flips per position", "position", Places(length), [new ChartSeries("flips", "texts", flips)], mark: audit.PromptTokens));
-        _html.Append("</figure>");
+        if (flips.Sum() > 0)
+        {
+            _html.Append($"<figure><figcaption>Argmax flips per position, all axes: {Number((long)flips.Sum())} in all; the line is where the completion begins</figcaption>");
+            _html.Append(SvgChart.Bars(
+                $"flips-{id}", "Argmax flips per position", "position", Places(length), [new ChartSeries("flips", "texts", flips)], mark: audit.PromptTokens));
+            _html.Append("</figure>");
+        }
+        else
+        {
+            _html.Append($"<p class=\"flips\">Argmax flips per position: none, in {Number(audit.Axes.Sum(axis => axis.PositionsCompared))} positions of all axes.</p>");
+        }
+
         BatchSizeCount[] sizes =
         [
             .. audit.Axes.SelectMany(axis => axis.BatchSizes).GroupBy(size => size.Rows).OrderBy(group => group.Key)

@@ -30,7 +30,7 @@ internal static class HtmlStyle
         .notrun td { text-align: left; color: var(--soft); }
         details { margin: 0.5rem 0; border-left: 3px solid var(--line); padding-left: 0.75rem; }
         summary { cursor: pointer; overflow-wrap: anywhere; }
-        figure { margin: 1rem 0; max-width: 36rem; }
+        figure { margin: 1rem 0; max-width: 32rem; }
         figcaption { font-size: 0.9rem; margin-bottom: 0.25rem; }
         svg { width: 100%; height: auto; display: block; }
         svg .logits { fill: var(--logits); }
