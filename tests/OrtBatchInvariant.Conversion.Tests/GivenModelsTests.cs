@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using OrtBatchInvariant.Models;
@@ -72,7 +73,7 @@ public sealed class GivenModelsTests(ITestOutputHelper output) : IDisposable
         Dictionary<string, OrtValue> feeds;
         try
         {
-            feeds = Feeds(provider, new Random(9));
+            feeds = Feeds(provider, HeadSize(Path.GetDirectoryName(file)!), new Random(9));
         }
         catch (NotSupportedException exception)
         {
@@ -121,7 +122,7 @@ public sealed class GivenModelsTests(ITestOutputHelper output) : IDisposable
     }
 
     /// <summary>Values by the names that dimensions and inputs have in GenAI's models: two rows of one token after four, or of three.</summary>
-    private static Dictionary<string, OrtValue> Feeds(InferenceSession session, Random random)
+    private static Dictionary<string, OrtValue> Feeds(InferenceSession session, int headSize, Random random)
     {
         const int Past = 4;
         bool hasPast = session.InputMetadata.Keys.Any(name => name.Contains("past", StringComparison.Ordinal));
@@ -135,7 +136,7 @@ public sealed class GivenModelsTests(ITestOutputHelper output) : IDisposable
                 throw new NotSupportedException($"the input {name} is no tensor");
             }
 
-            long[] shape = [.. input.Dimensions.Select((size, axis) => size >= 0 ? size : Size(name, input.SymbolicDimensions[axis], axis, past, tokens))];
+            long[] shape = [.. input.Dimensions.Select((size, axis) => size >= 0 ? size : Size(name, input.SymbolicDimensions[axis], axis, past, tokens, headSize))];
             long count = shape.Aggregate(1L, (a, b) => a * b);
             OrtValue value = OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, input.ElementDataType, shape);
             feeds[name] = value;
@@ -156,11 +157,24 @@ public sealed class GivenModelsTests(ITestOutputHelper output) : IDisposable
         return feeds;
     }
 
-    private static int Size(string input, string dimension, int axis, int past, int tokens)
+    /// <summary>What GenAI's configuration beside a model says, if there is one: graphs leave it open.</summary>
+    private static int HeadSize(string folder)
+    {
+        string config = Path.Combine(folder, "genai_config.json");
+        return File.Exists(config)
+            && JsonDocument.Parse(File.ReadAllText(config), new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true }).RootElement
+                .TryGetProperty("model", out JsonElement model)
+            && model.TryGetProperty("decoder", out JsonElement decoder) && decoder.TryGetProperty("head_size", out JsonElement size)
+            ? size.GetInt32()
+            : 1;
+    }
+
+    private static int Size(string input, string dimension, int axis, int past, int tokens, int headSize)
     {
         string name = dimension.ToLower(CultureInfo.InvariantCulture);
         return name.Contains("batch", StringComparison.Ordinal) ? 2
             : name.Contains("total", StringComparison.Ordinal) || name.Contains('+', StringComparison.Ordinal) ? past + tokens
+            : name is "kv_cache_dim" or "head_size" ? headSize
             : name.Contains("past", StringComparison.Ordinal) ? past
             : name.Contains("seq", StringComparison.Ordinal) ? (input.Contains("mask", StringComparison.Ordinal) ? past + tokens : tokens)
             : axis == 0 ? 2

@@ -70,7 +70,7 @@ internal static class ConvertedCommand
         Compare(report, model, "converted", converted, options, expected, $"; {result.Models.Sum(file => file.CustomNodes)} custom ops, {Assignments(converted, options, values)}");
         if (values.DeviceId is not null)
         {
-            Compare(report, model, "converted, CUDA graphs", converted, options with { EnableCudaGraph = true }, expected, "");
+            Compare(report, model, "converted, in a session with CUDA graphs switched on", converted, options with { EnableCudaGraph = true }, expected, "");
         }
 
         var audit = new AuditOptions
