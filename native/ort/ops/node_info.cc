@@ -57,6 +57,12 @@ int64_t RankOf(const TypeInfo& type) {
   return rank > 0 ? rank : -1;
 }
 
+template <typename TypeInfo>
+int64_t WidthOf(const TypeInfo& type) {
+  if (RankOf(type) < 1) return -1;
+  return type.GetTensorTypeAndShapeInfo().GetShape().back();
+}
+
 template <typename T>
 T NodeAttribute(const Ort::ConstNode& node, const char* name, T absent) {
   Ort::ConstOpAttr attribute{nullptr};
@@ -107,6 +113,10 @@ ElementType GraphNodeInfo::InputType(size_t index) const {
 
 int64_t GraphNodeInfo::InputRank(size_t index) const {
   return HasInput(index) ? RankOf(inputs_[index].TypeInfo()) : -1;
+}
+
+int64_t GraphNodeInfo::InputWidth(size_t index) const {
+  return HasInput(index) ? WidthOf(inputs_[index].TypeInfo()) : -1;
 }
 
 Tensor GraphNodeInfo::ConstantInput(size_t index) const {
@@ -186,6 +196,10 @@ ElementType KernelNodeInfo::InputType(size_t index) const {
 
 int64_t KernelNodeInfo::InputRank(size_t index) const {
   return HasInput(index) ? RankOf(info_.GetInputTypeInfo(index)) : -1;
+}
+
+int64_t KernelNodeInfo::InputWidth(size_t index) const {
+  return HasInput(index) ? WidthOf(info_.GetInputTypeInfo(index)) : -1;
 }
 
 Tensor KernelNodeInfo::ConstantInput(size_t index) const {

@@ -59,6 +59,8 @@ class NodeInfo {
   virtual ElementType InputType(size_t index) const = 0;
   // -1 when absent or unknown.
   virtual int64_t InputRank(size_t index) const = 0;
+  // The last dimension; -1 when absent or unknown.
+  virtual int64_t InputWidth(size_t index) const = 0;
   // An absent tensor when the input is not a constant, or not known yet.
   virtual Tensor ConstantInput(size_t index) const = 0;
 };
@@ -79,6 +81,7 @@ class GraphNodeInfo final : public NodeInfo {
   bool HasOutput(size_t index) const override;
   ElementType InputType(size_t index) const override;
   int64_t InputRank(size_t index) const override;
+  int64_t InputWidth(size_t index) const override;
   Tensor ConstantInput(size_t index) const override;
 
  private:
@@ -104,6 +107,7 @@ class KernelNodeInfo final : public NodeInfo {
   bool HasOutput(size_t index) const override;
   ElementType InputType(size_t index) const override;
   int64_t InputRank(size_t index) const override;
+  int64_t InputWidth(size_t index) const override;
   Tensor ConstantInput(size_t index) const override;
 
   // Session configuration entry, empty when absent.

@@ -20,7 +20,9 @@ internal static class AloneCommand
     private static int Run(CommonValues values)
     {
         var report = new CheckReport("alone", values.JsonFile);
-        foreach (TestModel model in values.Models)
+
+        // The standard models are those of the precisions that most use; the families have the others.
+        foreach (TestModel model in values.IsQuick ? values.Models : [.. values.Models, .. FamilyModels.For(values.DeviceId is not null)])
         {
             ModelFolder folder = model.Make(values.ModelsFolder);
             CoverageReport coverage = Check(report, model.Name, folder, values.Options(KernelSet.BatchInvariant), values.ModelsFolder);

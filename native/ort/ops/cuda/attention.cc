@@ -15,7 +15,18 @@ Status Accept(const NodeInfo& node) {
   if (node.Int("sliding_window_cache", 0) != 0) {
     return Status::Unsupported("the attribute sliding_window_cache is not served on CUDA");
   }
-  return AcceptGroupQueryAttention(node);
+  BATCH_INVARIANT_RETURN_IF_ERROR(AcceptGroupQueryAttention(node));
+  const GroupQueryAttentionAttributes attributes(node);
+  const int64_t heads = node.HasInput(kKey) ? attributes.num_heads
+                                            : attributes.num_heads + 2 * attributes.kv_num_heads;
+  const int64_t width = node.InputWidth(kQuery);
+  if (heads < 1 || width < 1 || width % heads != 0) return Status::Ok();  // known when it runs
+  cuda::AttentionArgs args;
+  args.type = CudaType(node.InputType(kQuery));
+  args.heads = args.kv_heads = 1;
+  args.head_size = static_cast<int>(width / heads);
+  size_t bytes = 0;
+  return cuda::AttentionWorkspaceBytes(args, &bytes);
 }
 
 class GroupQueryAttentionKernel final : public OpKernel {

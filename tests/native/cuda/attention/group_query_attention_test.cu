@@ -320,11 +320,11 @@ TYPED_TEST(GroupQueryAttentionTest, EachKernelOnce) {
   for (const Model& model : models) {
     SCOPED_TRACE(model.name);
     World<TypeParam> world(model);
-    const auto s = world.NewSequence(300), t = world.NewSequence(150);
-    EXPECT_EQ(world.RunAndCompare({{s.get(), 299, 1}, {t.get(), 100, 1}}, 1, 320), 0u);
-    EXPECT_EQ(world.RunAndCompare({{s.get(), 140, 5}, {t.get(), 12, 5}}, 5, 320, false), 0u);
-    EXPECT_EQ(world.RunAndCompare({{s.get(), 200, 100}}, 100, 320), 0u);
-    if (model.bias) EXPECT_EQ(world.RunAndCompare({{s.get(), 299, 1}}, 1, 129 * 128), 0u);
+    const auto s = world.NewSequence(140), t = world.NewSequence(20);
+    EXPECT_EQ(world.RunAndCompare({{s.get(), 139, 1}, {t.get(), 10, 1}}, 1, 160), 0u);
+    EXPECT_EQ(world.RunAndCompare({{s.get(), 131, 5}, {t.get(), 12, 5}}, 5, 160, false), 0u);
+    EXPECT_EQ(world.RunAndCompare({{s.get(), 100, 40}}, 40, 160), 0u);
+    if (model.bias) EXPECT_EQ(world.RunAndCompare({{s.get(), 139, 1}}, 1, 129 * 128), 0u);
   }
 }
 

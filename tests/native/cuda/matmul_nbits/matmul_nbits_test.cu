@@ -217,6 +217,7 @@ TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
   };
   std::vector<Case> cases = {{4, ZeroPoints::kPacked, 264, true}};
   for (const std::int64_t k : {264, 2048}) {
+    if (k == 2048 && sizeof(T) == 4) continue;  // one run for any K
     cases.push_back({2, ZeroPoints::kElement, k, false});
     for (const int bits : {4, 8}) {
       cases.push_back({bits, ZeroPoints::kDefault, k, false});

@@ -85,6 +85,31 @@ TYPED_TEST(Rows, SoftmaxRowsAreAloneAndCloseToDouble) {
   }
 }
 
+// Small enough for compute-sanitizer.
+TYPED_TEST(Rows, EachKernelOnce) {
+  using T = TypeParam;
+  constexpr std::int64_t kLength = 333;
+  Buffer<T> x(3 * kLength), y(3 * kLength), alone(3 * kLength), sums(3), sum_alone(3);
+  Randomize(x.data(), x.size(), kLength);
+  const auto softmax = [&](std::int64_t first, std::int64_t count, T* to) {
+    return Softmax({TestFixture::Element(), count, kLength, 1, x.data() + first * kLength, to},
+                   nullptr);
+  };
+  const auto sum = [&](std::int64_t first, std::int64_t count, T* to) {
+    return Reduce(
+        {ReduceOp::kSum, TestFixture::Data(), count, kLength, 1, x.data() + first * kLength, to},
+        nullptr);
+  };
+  ASSERT_STATUS_OK(softmax(0, 3, y.data()));
+  ASSERT_STATUS_OK(sum(0, 3, sums.data()));
+  for (std::int64_t row = 0; row < 3; ++row) {
+    ASSERT_STATUS_OK(softmax(row, 1, alone.data() + row * kLength));
+    ASSERT_STATUS_OK(sum(row, 1, sum_alone.data() + row));
+  }
+  EXPECT_EQ(Differences(y.data(), kLength, alone.data(), kLength, 3, kLength), 0u);
+  EXPECT_EQ(Differences(sums.data(), 1, sum_alone.data(), 1, 3, 1), 0u);
+}
+
 TYPED_TEST(Rows, NanAndInfStayInTheirRow) {
   using T = TypeParam;
   constexpr std::int64_t kLength = 700;
