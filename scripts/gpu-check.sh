@@ -6,7 +6,7 @@
 #     --quick           few values and small models
 #     --only WORDS      of: alone bad-input completions invariance verify tests sanitize bench (all of them, in this order)
 #     --limit SECONDS   how long one program may take (240)
-#     --bench ARGUMENTS what else `ortbi-gpu bench` is given
+#     --bench ARGUMENTS what `ortbi-gpu bench` is given (--dtypes int4 fp16 --prefill 1024 8192 --seconds 90)
 #   Where the archive holds no built library, it is built from the sources with the machine's own nvcc and CMake, for its own GPU.
 #   Stock kernels are run as well where the second archive of gpu-bundle.sh was unpacked into the same folder; ONNX Runtime's CUDA
 #   provider needs libcublas, libcudart and libcurand of CUDA 13, which are looked for in the usual places.
@@ -14,7 +14,7 @@
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
-results=results; quick=(); limit=240; bench=()
+results=results; quick=(); limit=240; bench=(--dtypes int4 fp16 --prefill 1024 8192 --seconds 90)
 only=(alone bad-input completions invariance verify tests sanitize bench)
 while [ $# -gt 0 ]; do
   case $1 in
@@ -83,93 +83,110 @@ if [ -x "$peer" ]; then
   libraries=$(find /usr/local /opt /usr/lib -xdev \( -name libcublas.so.13 -o -name libcudart.so.13 -o -name libcurand.so.10 \) -printf '%h\n' 2>/dev/null | sort -u | tr '\n' ':')
   export ORT_CUDA_PROVIDER_LIBRARY=$here/program-stock/libonnxruntime_providers_cuda.so
 fi
-# check NAME PROGRAM ARGUMENT...: everything that it prints is kept in NAME.txt.
+# check NAME PROGRAM ARGUMENT...: everything that it prints is kept in NAME.txt. It has a folder of models of its own.
 check() {
   local label=$1 run=$2 status=0; shift 2
-  say "$label"
-  LD_LIBRARY_PATH=${libraries:-}${LD_LIBRARY_PATH:-} timeout "$limit" "$run" "$@" --models "$here/models-made" --json "$results/$label.json" "${quick[@]}" \
-    > >(tee "$results/$label.txt") 2>&1 || status=$?
-  [ $status -eq 0 ] && return
-  failed=$((failed + 1))
-  if [ $status -eq 124 ]; then echo "FAILED $label: it took longer than $limit s"; else echo "FAILED $label: exit status $status"; fi
+  LD_LIBRARY_PATH=${libraries:-}${LD_LIBRARY_PATH:-} timeout "$limit" "$run" "$@" --models "$here/models-made/$label" --json "$results/$label.json" "${quick[@]}" \
+    2>&1 | tee "$results/$label.txt"
+  status=${PIPESTATUS[0]}
+  if [ $status -eq 124 ]; then echo "FAILED $label: it took longer than $limit s"; elif [ $status -ne 0 ]; then echo "FAILED $label: exit status $status"; fi
+  return $status
 }
 # google_test LABEL COMMAND...: a GoogleTest program, perhaps under a tool; everything that it prints is kept in LABEL.log.
 google_test() {
-  local label=$1 status=0 begun=$SECONDS; shift
+  local label=$1 status=0; shift
   timeout "$limit" "$@" > "$results/$label.log" 2>&1 || status=$?
-  printf '%s (%d s)\n' "$label" $((SECONDS - begun))
   grep -E '^\[  (PASSED|FAILED)|elements compared|^self-test|SUMMARY' "$results/$label.log"
   [ $status -eq 0 ] || echo "FAILED $label: exit status $status, see $results/$label.log"
   return $status
 }
-# at_once LABEL COMMAND...: google_test beside up to seven others; `finished` prints what they said and counts those that failed.
+# alone LABEL FUNCTION...: one of the two above with nothing beside it.
+alone() { say "$1"; shift; "$@" || failed=$((failed + 1)); }
+# at_once LABEL FUNCTION...: the same beside up to nine others. `finished` waits for them and prints what each said as soon as it is done.
 started=()
 at_once() {
-  while [ "$(jobs -rp | wc -l)" -ge 8 ]; do wait -n; done
-  { google_test "$@" || : > "$results/$1.failed"; } > "$results/$1.said" &
-  started+=("$1")
+  local label=$1 begun=$SECONDS; shift
+  while [ "$(jobs -rp | wc -l)" -ge 10 ]; do sleep 0.2; done
+  { "$@" || : > "$results/$label.failed"; echo "$label took $((SECONDS - begun)) s"; mv "$results/$label.saying" "$results/$label.said"; } > "$results/$label.saying" 2>&1 &
+  started+=("$label")
 }
 finished() {
   local label
-  wait
-  for label in "${started[@]}"; do
-    cat "$results/$label.said"
-    [ ! -e "$results/$label.failed" ] || failed=$((failed + 1))
-    rm -f "$results/$label.said" "$results/$label.failed"
+  while [ ${#started[@]} -gt 0 ]; do
+    for label in "${started[@]}"; do
+      [ -e "$results/$label.said" ] || continue
+      say "$label"; cat "$results/$label.said"
+      [ ! -e "$results/$label.failed" ] || failed=$((failed + 1))
+      rm -f "$results/$label.said" "$results/$label.failed"
+      local left=() each
+      for each in "${started[@]}"; do [ "$each" = "$label" ] || left+=("$each"); done
+      started=("${left[@]}")
+    done
+    sleep 0.2
   done
-  started=()
 }
 
+# Fills the GPU's memory, so that nothing may run beside it.
+if wanted bad-input; then alone bad-input check bad-input "$program" bad-input; fi
 if wanted alone; then
-  check alone "$program" alone
-  [ ${#stock[@]} -eq 0 ] || check alone-beside-stock "$peer" alone --stock
+  at_once alone check alone "$program" alone
+  [ ${#stock[@]} -eq 0 ] || at_once alone-beside-stock check alone-beside-stock "$peer" alone --stock
 fi
-if wanted bad-input; then check bad-input "$program" bad-input; fi
 if wanted completions; then
-  if [ ${#stock[@]} -eq 0 ]; then check completions "$program" completions; else check completions "$peer" completions --stock --prompts 1 --seconds 20; fi
+  if [ ${#stock[@]} -eq 0 ]; then
+    at_once completions check completions "$program" completions
+  else
+    # Stock kernels make some hundred tokens a second while the batch changes.
+    at_once completions check completions "$peer" completions --stock --prompts 1 --seconds 30
+  fi
 fi
 if wanted invariance; then
-  check invariance "$program" invariance
-  [ ${#stock[@]} -eq 0 ] || check invariance-stock "$peer" invariance --stock --only "demo fp16" --max-rows 16
-  check invariance-families "$program" invariance --families --max-rows 16
+  at_once invariance check invariance "$program" invariance
+  [ ${#stock[@]} -eq 0 ] || at_once invariance-stock check invariance-stock "$peer" invariance --stock --only "demo fp16" --max-rows 16
+  at_once invariance-families check invariance-families "$program" invariance --families --max-rows 16
 fi
 if wanted verify; then
-  if [ ${#stock[@]} -eq 0 ]; then check verify "$program" verify --report "$results/verify"; else check verify "$peer" verify --stock --report "$results/verify"; fi
+  if [ ${#stock[@]} -eq 0 ]; then
+    at_once verify check verify "$program" verify --report "$results/verify"
+  else
+    at_once verify check verify "$peer" verify --stock --report "$results/verify"
+  fi
 fi
+finished
 if { wanted tests || wanted sanitize; } && ! ls library/cuda_*_test >/dev/null 2>&1; then
   failed=$((failed + 1)); echo "FAILED tests: the archive holds no GPU test programs"
 fi
 if wanted tests; then
-  say "Kernels"
   for test in library/cuda_*_test; do
-    [ ! -x "$test" ] || google_test "$(basename "$test")" "$test" || failed=$((failed + 1))
+    [ ! -x "$test" ] || at_once "$(basename "$test")" google_test "$(basename "$test")" "$test"
   done
 fi
 if wanted sanitize; then
-  say "Kernels under compute-sanitizer"
   sanitizer=$(tool compute-sanitizer)
   if [ ! -x "$sanitizer" ]; then
-    echo "skipped: there is no compute-sanitizer here (it comes with the CUDA toolkit)"
+    echo "sanitize was skipped: there is no compute-sanitizer here (it comes with the CUDA toolkit)"
   else
     # racecheck takes minutes for the self-test, whose kernels the others run as well.
     for tool in racecheck initcheck synccheck memcheck; do
       for test in "${sanitized[@]}"; do
         [ "$tool-${test%%:*}" != racecheck-self_test ] || continue
         label=$tool-${test%%:*}
-        at_once "sanitize-$label" env BATCH_INVARIANT_LAUNCHED_KERNELS="$results/launched-$label.txt" \
+        at_once "sanitize-$label" google_test "sanitize-$label" env BATCH_INVARIANT_LAUNCHED_KERNELS="$results/launched-$label.txt" \
           "$sanitizer" --tool $tool --error-exitcode 9 "library/cuda_${test%%:*}_test" "--gtest_filter=${test#*:}"
       done
     done
     finished
+    say "Kernels under compute-sanitizer"
     "$(tool cuobjdump)" -symbols "$library" > "$results/symbols.txt" 2>&1
     "$program" kernels "$results/symbols.txt" "$results" --elsewhere "$elsewhere" --json "$results/kernels.json" || failed=$((failed + 1))
   fi
 fi
+finished
 if wanted bench; then
   if [ ${#stock[@]} -eq 0 ]; then
-    check bench "$program" bench --name "$name" "${bench[@]}"
+    alone bench check bench "$program" bench --name "$name" "${bench[@]}"
   else
-    check bench "$peer" bench --name "$name" --stock "${bench[@]}"
+    alone bench check bench "$peer" bench --name "$name" --stock "${bench[@]}"
   fi
 fi
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using Microsoft.ML.OnnxRuntime;
@@ -38,14 +39,15 @@ internal static class BenchCommand
             Description = "Measure MatMul and MatMulNBits with weights of these sizes instead, each K:N, over the row counts of --rows.", DefaultValueFactory = _ => [], HelpName = "K:N",
             AllowMultipleArgumentsPerToken = true,
         };
-        foreach (Option option in (Option[])[rows, prefill, dtypes, layers, products, name])
+        var seconds = new Option<int>("--seconds") { Description = "After so long nothing more is begun; what is left out is said.", DefaultValueFactory = _ => int.MaxValue };
+        foreach (Option option in (Option[])[rows, prefill, dtypes, layers, products, name, seconds])
         {
             command.Add(option);
         }
 
         command.SetAction(parsed =>
         {
-            var bench = new Bench(common.Read(parsed), parsed.GetRequiredValue(rows), parsed.GetRequiredValue(prefill), parsed.GetValue(layers));
+            var bench = new Bench(common.Read(parsed), parsed.GetRequiredValue(rows), parsed.GetRequiredValue(prefill), parsed.GetValue(layers), TimeSpan.FromSeconds(parsed.GetValue(seconds)));
             foreach (string dtype in parsed.GetRequiredValue(dtypes))
             {
                 if (parsed.GetRequiredValue(products) is { Length: > 0 } sizes)
@@ -84,8 +86,9 @@ internal static class BenchCommand
         return string.Join(' ', tokens.Select(token => token.Contains(' ', StringComparison.Ordinal) ? $"'{token}'" : token));
     }
 
-    private sealed class Bench(CommonValues values, int[] rowCounts, int[] prefills, int layers)
+    private sealed class Bench(CommonValues values, int[] rowCounts, int[] prefills, int layers, TimeSpan limit)
     {
+        private readonly Stopwatch _clock = Stopwatch.StartNew();
         private readonly List<BenchmarkRow> _rows = [];
 
         public void Run(string dtype)
@@ -109,6 +112,11 @@ internal static class BenchCommand
                 shape = shape with { HiddenSize = 512, IntermediateSize = 1024, HeadCount = 4, KeyValueHeadCount = 2, VocabularySize = 4096 };
             }
 
+            if (IsOver($"whole steps in {dtype}"))
+            {
+                return;
+            }
+
             string name = values.IsQuick ? "small" : "llama3-8b-shaped";
             ModelFolder folder = RepeatedLayers.Make(values.ModelsFolder, $"bench-{name}-{layers}-{dtype}-{options.Target}", shape, options);
             bool hasGraphs = values.DeviceId is not null;
@@ -119,7 +127,7 @@ internal static class BenchCommand
                 + ((double)shape.HiddenSize * shape.VocabularySize);
             double weightBytes = parameters * (dtype == "int4" ? 0.5 + (2.0 / 32) : 2);
             double cacheBytes = 2.0 * layers * shape.KeyValueHeadCount * shape.HeadSize * 2;
-            foreach (int rows in rowCounts)
+            foreach (int rows in rowCounts.Where(rows => !IsOver($"decode step in {dtype}, {rows} rows")))
             {
                 double floor = Math.Max((weightBytes + (rows * cacheBytes * Past)) / Bandwidth, 2 * parameters * rows / Throughput);
                 Measure(
@@ -127,7 +135,7 @@ internal static class BenchCommand
                     DecoderTiming.DecodeStep(ours, rows, Past), warmUp: 6, each: values.IsQuick ? 2 : 12);
             }
 
-            foreach (int tokens in prefills)
+            foreach (int tokens in prefills.Where(tokens => !IsOver($"prefill in {dtype}, {tokens} tokens")))
             {
                 double attention = 2.0 * layers * shape.HeadCount * shape.HeadSize * tokens * tokens;
                 double floor = Math.Max(weightBytes / Bandwidth, ((2 * parameters * tokens) + attention) / Throughput);
@@ -146,7 +154,7 @@ internal static class BenchCommand
             }
 
             bool hasGraphs = values.DeviceId is not null;
-            foreach ((int k, int n) in sizes)
+            foreach ((int k, int n) in sizes.Where(size => !IsOver($"products in {dtype}, {size.K}:{size.N}")))
             {
                 string file = ProductModel.Make(values.ModelsFolder, dtype, k, n);
                 int copies = ProductModel.Copies(dtype, k, n);
@@ -174,6 +182,17 @@ internal static class BenchCommand
             }
 
             return _rows.Count > 0 ? 0 : 1;
+        }
+
+        private bool IsOver(string next)
+        {
+            bool isOver = _clock.Elapsed > limit;
+            if (isOver)
+            {
+                Console.WriteLine($"not measured, after {limit.TotalSeconds:F0} s: {next}");
+            }
+
+            return isOver;
         }
 
         private void Measure(
