@@ -16,12 +16,11 @@ internal static class FamilyModels
         Model("phi3-mini-4k", ExportPrecision.Fp16, gpu), Model("phi4-mini", ExportPrecision.Int4, gpu),
         Model("gemma2-2b", ExportPrecision.Bf16, gpu), Model("gemma3-1b", ExportPrecision.Bf16, gpu), Model("gemma3-1b", ExportPrecision.Int4, gpu),
         Model("smollm3-3b", ExportPrecision.Fp16, gpu), Model("olmo2-1b", ExportPrecision.Bf16, gpu), Model("qwen2.5-0.5b", ExportPrecision.Int8, gpu),
-        Model("qwen3-0.6b", ExportPrecision.Fp32, gpu),
     ];
 
     private static TestModel Model(string like, ExportPrecision precision, bool gpu)
     {
-        bool isFloat = precision is ExportPrecision.Fp32 or ExportPrecision.Fp16 or ExportPrecision.Bf16;
+        bool isFloat = precision is ExportPrecision.Fp16 or ExportPrecision.Bf16;
         var options = new ExportOptions
         {
             Precision = isFloat && !gpu ? ExportPrecision.Fp32 : precision,

@@ -379,7 +379,6 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
   const auto finish = [&] {
     WgmmaWait<0>();
     PinRegisters(acc);
-    __syncwarp();  // lane 0 speaks for all that were read by the others
     if (previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
     previous = -1;
   };

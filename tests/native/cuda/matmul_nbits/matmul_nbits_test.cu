@@ -202,10 +202,13 @@ TYPED_TEST(MatMulNBitsTest, EveryKernelGivesTheReferenceBytes) {
   EXPECT_GT(kernels_run, 0);
 }
 
-// Small enough for compute-sanitizer: with one run of K and with eight, with and without stored zero
-// points, read before and after the kernels ahead, gated, and with g_idx.
-TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
-  using T = TypeParam;
+// Small enough for compute-sanitizer: with one run of K and with eight, with and without stored
+// zero points, read before and after the kernels ahead, gated, and with g_idx. `refills`: the
+// products that fill a stage of a kernel's ring a second time, and none but these. One lane then
+// arrives at a barrier for its warp, which racecheck does not follow: to it the others still read
+// what is overwritten.
+template <typename T>
+void EachKernel(bool refills) {
   DeviceInfo device;
   ASSERT_STATUS_OK(CurrentDevice(&device));
   const std::int64_t m = 17, n = 72;
@@ -215,9 +218,11 @@ TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
     std::int64_t k;
     bool has_group_index;
   };
-  std::vector<Case> cases = {{4, ZeroPoints::kPacked, 264, true}};
+  std::vector<Case> cases;
+  if (!refills) cases.push_back({4, ZeroPoints::kPacked, 264, true});
   for (const std::int64_t k : {264, 2048}) {
     if (k == 2048 && sizeof(T) == 4) continue;  // one run for any K
+    if (k != 2048 && refills) continue;
     cases.push_back({2, ZeroPoints::kElement, k, false});
     for (const int bits : {4, 8}) {
       cases.push_back({bits, ZeroPoints::kDefault, k, false});
@@ -232,9 +237,11 @@ TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
     ReferenceRuns<T>(weights.plan, weights.plan.runs(), a.data(), weights.w.data(), m, &sums);
     Finish<T>(sums.data(), nullptr, 0, 1, 1.0f, 1.0f, m, n, expected.data(), n);
     MatMulNBitsArgs args = weights.Args(m, a.data(), y.data());
-    ASSERT_STATUS_OK(MatMulNBits(weights.plan, args, nullptr));
-    EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u);
-    if (c.has_group_index) continue;
+    if (c.has_group_index) {
+      ASSERT_STATUS_OK(MatMulNBits(weights.plan, args, nullptr));
+      EXPECT_EQ(Differences(y.data(), n, expected.data(), n, m, n), 0u);
+      continue;
+    }
 
     const MatMulNBitsPlan both = GatedPlan(weights.plan);
     Buffer<std::uint8_t> alternating(PackedMatMulNBitsBytes(both));
@@ -261,6 +268,7 @@ TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
         const MatMulNBitsPlan& plan = is_gated ? both : weights.plan;
         const MatMulNBitsArgs& call = is_gated ? gated : args;
         if (!Serves(kernel, plan, call, device)) continue;
+        if (refills != (c.k == 2048 && kernel.needs_sm90 && kernel.runs == 0)) continue;
         y.Poison();
         ASSERT_STATUS_OK(kernel.launch(plan, call, device, nullptr));
         const T* right = is_gated ? expected_gated.data() : expected.data();
@@ -268,6 +276,12 @@ TYPED_TEST(MatMulNBitsTest, EachKernelOnce) {
       }
     }
   }
+}
+
+TYPED_TEST(MatMulNBitsTest, EachKernelOnce) { EachKernel<TypeParam>(false); }
+
+TYPED_TEST(MatMulNBitsTest, RingsAreFilledAgain) {
+  if constexpr (sizeof(TypeParam) == 2) EachKernel<TypeParam>(true);
 }
 
 // g_idx: one run, whatever K and N are; rows alone and in any company.
