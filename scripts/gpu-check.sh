@@ -4,7 +4,7 @@
 #   ./gpu-check.sh [option...]
 #     --results FOLDER  where results go (results)
 #     --quick           few values and small models
-#     --only WORDS      of: alone bad-input completions invariance verify tests sanitize bench (all of them, in this order)
+#     --only WORDS      of: bad-input alone converted completions invariance verify tests sanitize bench (all of them, in this order)
 #     --limit SECONDS   how long one program may take (240)
 #     --bench ARGUMENTS what `ortbi-gpu bench` is given (--dtypes int4 fp16 --prefill 1024 8192 --seconds 90)
 #   Where the archive holds no built library, it is built from the sources with the machine's own nvcc and CMake, for its own GPU.
@@ -15,7 +15,7 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
 results=results; quick=(); limit=240; bench=(--dtypes int4 fp16 --prefill 1024 8192 --seconds 90)
-only=(alone bad-input completions invariance verify tests sanitize bench)
+only=(bad-input alone converted completions invariance verify tests sanitize bench)
 while [ $# -gt 0 ]; do
   case $1 in
     --results) results=$2; shift ;;
@@ -126,18 +126,37 @@ finished() {
   done
 }
 
+# Custom ops on the CPU, and the same library in Python: a digest a batch size, of the first row's logits.
+converted_cpu() {
+  local folder head_size
+  check converted-cpu "$program" converted --device cpu --only "demo fp32" || return
+  python3 -c 'import numpy, onnxruntime' 2>/dev/null || return 0
+  folder=$(ls -d models-made/converted-cpu/converted/demo-fp32-cpu-* | head -n 1)
+  head_size=$(sed -n 's/.*"head_size": *\([0-9]*\).*/\1/p' "$folder/genai_config.json" | head -n 1)
+  if timeout "$limit" python3 examples/first_logits.py "$folder/model.onnx" "$folder/libort_batch_invariant.so" "$head_size" > "$results/python.txt" 2>&1 &&
+    [ "$(sort -u "$results/python.txt" | wc -l)" -eq 1 ]; then
+    echo "ok     $(wc -l < "$results/python.txt") batches in Python's onnxruntime: $(head -n 1 "$results/python.txt") each"
+  else
+    echo "FAILED python, see $results/python.txt"; return 1
+  fi
+}
+
 # Fills the GPU's memory, so that nothing may run beside it.
 if wanted bad-input; then alone bad-input check bad-input "$program" bad-input; fi
 if wanted alone; then
   at_once alone check alone "$program" alone
   [ ${#stock[@]} -eq 0 ] || at_once alone-beside-stock check alone-beside-stock "$peer" alone --stock
 fi
+if wanted converted; then
+  [ ${#stock[@]} -eq 0 ] || at_once converted check converted "$peer" converted --stock
+  at_once converted-cpu converted_cpu
+fi
 if wanted completions; then
   if [ ${#stock[@]} -eq 0 ]; then
     at_once completions check completions "$program" completions
   else
-    # Stock kernels make some hundred tokens a second while the batch changes.
-    at_once completions check completions "$peer" completions --stock --prompts 1 --seconds 30
+    # Stock kernels make a few hundred tokens a second where every batch has another shape.
+    at_once completions check completions "$peer" completions --stock --arrivals batches --prompts 1
   fi
 fi
 if wanted invariance; then
