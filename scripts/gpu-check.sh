@@ -156,7 +156,7 @@ if wanted completions; then
     at_once completions check completions "$program" completions
   else
     # Stock kernels make a few hundred tokens a second where every batch has another shape.
-    at_once completions check completions "$peer" completions --stock --arrivals batches --prompts 1
+    at_once completions check completions "$peer" completions --stock --arrivals batches --prompts 1 --seconds 20
   fi
 fi
 if wanted invariance; then
