@@ -312,7 +312,8 @@ TYPED_TEST(GroupQueryAttentionTest, EachKernelOnce) {
   const Model models[] = {
       {"heads of 64", 4, 2, 64, 64},
       {"heads of 64, softcap", 4, 2, 64, 64, false, true, false, -1, 30.0f},
-      {"heads of 128", 4, 1, 128, 64, true, false, true},
+      {"heads of 128", 4, 1, 128, 128},
+      {"heads of 128, norm, some pairs", 4, 1, 128, 64, true, false, true},
       {"heads of 256", 4, 2, 256, 256},
       {"heads of 256, window and softcap", 4, 2, 256, 256, false, true, false, 100, 50.0f},
       {"bias and sink", 2, 1, 72, 0, false, true, false, -1, 0.0f, true, true},
