@@ -181,8 +181,8 @@ TEST_P(PowTest, HasTheBitsOfTheContract) {
   Random random(3);
   std::vector<double> base, exponent;
   for (int i = 0; i < 100000; ++i) {
-    base.push_back(std::ldexp(static_cast<double>(random.Integer(1, 1 << 30)),
-                              static_cast<int>(random.Integer(-60, 0))));
+    const auto scale = static_cast<int>(random.Integer(-60, 0));
+    base.push_back(std::ldexp(static_cast<double>(random.Integer(1, 1 << 30)), scale));
     exponent.push_back(static_cast<double>(random.Integer(-(1 << 20), 1 << 20)) / (1 << 15));
   }
   uint64_t digest = 14695981039346656037u;
