@@ -56,6 +56,9 @@ internal sealed class AuditText
     /// <summary>The text alone in its batch.</summary>
     public BatchPlan AlonePlan => _alone ??= AxisPlans.Alone(this);
 
+    /// <summary>The token that follows in the text: the most likely one, but hostile ones are for neighbours only.</summary>
+    public int Next(int mostLikely) => _options.HostileTokens.Contains(mostLikely) ? Tokens[0] : mostLikely;
+
     public void Complete(IReadOnlyList<int> completion) => Tokens = [.. Tokens.Take(PromptLength), .. completion];
 
     /// <summary>What each row of a batch is given in each run: the text, or a neighbour's tokens. Always the same for the same plan.</summary>

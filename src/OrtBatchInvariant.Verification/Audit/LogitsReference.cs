@@ -70,7 +70,7 @@ internal sealed class LogitsReference
 
         for (int position = text.PromptLength; position < text.Length; position++)
         {
-            completion.Add(isComplete ? text.Tokens[position] : BatchLogits.MostLikely(model.Shape, positions[position - 1]));
+            completion.Add(isComplete ? text.Tokens[position] : text.Next(BatchLogits.MostLikely(model.Shape, positions[position - 1])));
             using BatchLogits logits = batch.Append([[completion[^1]]]);
             positions[position] = logits.Bytes(0, 0).ToArray();
         }

@@ -47,7 +47,7 @@ internal static class BenchCommand
 
         command.SetAction(parsed =>
         {
-            var bench = new Bench(common.Read(parsed), parsed.GetRequiredValue(rows), parsed.GetRequiredValue(prefill), parsed.GetValue(layers), TimeSpan.FromSeconds(parsed.GetValue(seconds)));
+            var bench = new Bench(common.Read(parsed), parsed.GetRequiredValue(rows), parsed.GetRequiredValue(prefill), parsed.GetValue(layers), TimeSpan.FromSeconds(parsed.GetValue(seconds)), parsed.GetRequiredValue(name), Arguments(parsed));
             foreach (string dtype in parsed.GetRequiredValue(dtypes))
             {
                 if (parsed.GetRequiredValue(products) is { Length: > 0 } sizes)
@@ -60,7 +60,7 @@ internal static class BenchCommand
                 }
             }
 
-            return bench.Finish(parsed.GetRequiredValue(name), Arguments(parsed));
+            return bench.Rows > 0 ? 0 : 1;
         });
         return command;
     }
@@ -86,10 +86,12 @@ internal static class BenchCommand
         return string.Join(' ', tokens.Select(token => token.Contains(' ', StringComparison.Ordinal) ? $"'{token}'" : token));
     }
 
-    private sealed class Bench(CommonValues values, int[] rowCounts, int[] prefills, int layers, TimeSpan limit)
+    private sealed class Bench(CommonValues values, int[] rowCounts, int[] prefills, int layers, TimeSpan limit, string device, string command)
     {
         private readonly Stopwatch _clock = Stopwatch.StartNew();
         private readonly List<BenchmarkRow> _rows = [];
+
+        public int Rows => _rows.Count;
 
         public void Run(string dtype)
         {
@@ -171,7 +173,8 @@ internal static class BenchCommand
             }
         }
 
-        public int Finish(string device, string command)
+        // After every row, so that a run that is cut leaves what it measured.
+        private void WriteRecord()
         {
             if (values.JsonFile is { } file)
             {
@@ -180,8 +183,6 @@ internal static class BenchCommand
                     Environment.GetEnvironmentVariable("ORTBI_COMMIT") ?? "", OrtEnv.Instance().GetVersionString(), _rows);
                 AtomicText.Write(file, JsonSerializer.Serialize(record, RecordContext.Default.BenchmarkRecord) + "\n");
             }
-
-            return _rows.Count > 0 ? 0 : 1;
         }
 
         private bool IsOver(string next)
@@ -215,6 +216,7 @@ internal static class BenchCommand
                 Round(peerMicroseconds), Math.Round(microseconds, 1), Math.Round(floor, 1), Round(tokens * 1e6 / peerMicroseconds), Round(tokens * 1e6 / microseconds),
                 peerMicroseconds is { } other ? Math.Round(other / microseconds, 3) : null);
             _rows.Add(row);
+            WriteRecord();
             string speed = row.TokensPerSecond is { } perSecond ? FormattableString.Invariant($" {perSecond:N0} tokens/s;") : "";
             Console.WriteLine(FormattableString.Invariant(
                 $"{op} {dtype} {shape}, {rows} rows: {row.Microseconds / 1000:F4} ms;{speed} stock {row.PeerMicroseconds / 1000:F4} ms; ratio {row.Ratio:F2}; floor {row.FloorMicroseconds / 1000:F4} ms"));

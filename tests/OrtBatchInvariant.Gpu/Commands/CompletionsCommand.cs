@@ -27,7 +27,7 @@ internal static class CompletionsCommand
             Description = "Texts that the model writes, of which the one is taken whose stock completions differ most; without stock kernels the first.",
             DefaultValueFactory = _ => 20,
         };
-        var seconds = new Option<int>("--seconds") { Description = "How long one set of kernels may take for one model; the choice of its prompt half of that.", DefaultValueFactory = _ => 30 };
+        var seconds = new Option<int>("--seconds") { Description = "How long stock kernels may take for one model; the choice of its prompt half of that.", DefaultValueFactory = _ => 30 };
         var arrivals = new Option<Arrivals>("--arrivals") { Description = "How requests come: poisson, or in batches.", DefaultValueFactory = _ => Arrivals.Poisson };
         var profile = new Option<string?>("--profile") { Description = "Write profiles of ONNX Runtime to files whose names start with PREFIX.", HelpName = "PREFIX" };
         foreach (Option option in (Option[])[count, tokens, maxRows, prompts, seconds, arrivals, profile])
@@ -69,7 +69,7 @@ internal static class CompletionsCommand
                     using DecoderModel decoder = DecoderModel.Open(folder, values.Options(kernels) with { ProfilePrefix = profile });
                     progress.Say("loaded");
                     prompt ??= Choose(decoder, options, prompts, limit, progress);
-                    using var timeout = new CancellationTokenSource(limit);
+                    using var timeout = new CancellationTokenSource(isOurs ? Timeout.InfiniteTimeSpan : limit);
                     ServingResult result = ServingExperiment.Run(decoder, options with { Prompt = prompt }, progress.Of("completions"), timeout.Token);
                     report.AddCompletions(model.Name, CommonValues.Name(kernels), result, mustHold: isOurs);
                 }
