@@ -159,6 +159,8 @@ public sealed class MoeTests(ITestOutputHelper output)
             Zeros("fc2_zero_points", Hidden, Inter))
         {
             Domain = "com.microsoft",
+            // Codes up to 128 scales large cancel: stock's fp32 sums in another order differ by 4e-6 of the largest result.
+            Tolerance = 2e-5,
             Attributes = [("expert_weight_bits", bits), .. block > 0 ? [("block_size", block)] : Array.Empty<(string, object)>(), .. attributes],
         };
     }

@@ -28,7 +28,8 @@ internal static partial class Summary
             device, DateTime.UtcNow.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture), commit, checks.Count - failed, failed,
             checks.Where(check => check.Kernels != "stock").Sum(check => check.ElementsCompared ?? 0),
             [
-                .. checks.Where(check => check.Axis is not null)
+                // Completions count answers and not elements.
+                .. checks.Where(check => check.Axis is not null && check.ElementsDifferent is not null)
                     .GroupBy(check => (check.Kernels, check.Axis))
                     .Select(group => new AxisTotal(
                         group.Key.Kernels!, group.Key.Axis!, group.Sum(check => check.ElementsCompared ?? 0), group.Sum(check => check.ElementsDifferent ?? 0))),
