@@ -8,23 +8,12 @@
 #include <vector>
 
 #include "batch_invariant/cuda/elementwise.h"
+#include "cuda/common/data_type_of.h"
 #include "cuda/common/device_test.h"
 #include "kernels/common/power.h"
 
 namespace batch_invariant::cuda::test {
 namespace {
-
-template <typename T>
-DataType TypeOf() {
-  if constexpr (std::is_same_v<T, float>) return DataType::kFloat32;
-  if constexpr (std::is_same_v<T, __half>) return DataType::kFloat16;
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) return DataType::kBFloat16;
-  if constexpr (std::is_same_v<T, std::int32_t>) return DataType::kInt32;
-  if constexpr (std::is_same_v<T, std::int64_t>) return DataType::kInt64;
-  if constexpr (std::is_same_v<T, std::uint8_t>) return DataType::kUInt8;
-  if constexpr (std::is_same_v<T, double>) return DataType::kFloat64;
-  return DataType::kBool;
-}
 
 struct NamedUnary {
   UnaryOp op;

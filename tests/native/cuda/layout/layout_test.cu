@@ -5,6 +5,7 @@
 #include "batch_invariant/cuda/gather.h"
 #include "batch_invariant/cuda/layout.h"
 #include "batch_invariant/cuda/rotary.h"
+#include "cuda/common/data_type_of.h"
 #include "cuda/common/device_test.h"
 
 namespace batch_invariant::cuda::test {
@@ -52,16 +53,6 @@ TEST(Layout, CopiesStrided) {
   const std::int64_t two[] = {2, 2}, one[] = {1};
   EXPECT_EQ(CopyStrided({DataType::kFloat32, two, from.data(), one, to.data(), two}, nullptr).code,
             StatusCode::kInvalidArgument);
-}
-
-template <typename T>
-DataType TypeOf() {
-  if constexpr (std::is_same_v<T, float>) return DataType::kFloat32;
-  if constexpr (std::is_same_v<T, __half>) return DataType::kFloat16;
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) return DataType::kBFloat16;
-  if constexpr (std::is_same_v<T, std::int32_t>) return DataType::kInt32;
-  if constexpr (std::is_same_v<T, std::int64_t>) return DataType::kInt64;
-  return DataType::kUInt8;
 }
 
 template <typename T>
