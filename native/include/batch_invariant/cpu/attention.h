@@ -51,6 +51,11 @@ struct AttentionArgs {
   // fp16 keys or values, by the strides of `key` and `value`; where not null, these have no data.
   const uint16_t* key_f16 = nullptr;
   const uint16_t* value_f16 = nullptr;
+  // Where not null, brings the keys and values of one kv head of a batch row to where `key` and
+  // `value` say. Called once for each of them before they are read, by the thread that reads them
+  // where only one does.
+  void (*fetch)(const void* self, int64_t batch, int64_t kv_head) = nullptr;
+  const void* fetch_self = nullptr;
   MutableHeadView output;                // value_size elements per token
   const int64_t* key_count = nullptr;    // [batch], optional
   const int64_t* query_count = nullptr;  // [batch], optional: queries beyond give zeros

@@ -11,6 +11,7 @@
 
 #include "batch_invariant/contract.h"
 #include "kernels/cpu/attention/attention_kernels.h"
+#include "kernels/cpu/dispatch/parallel_rows.h"
 
 namespace batch_invariant::cpu {
 
@@ -134,7 +135,19 @@ class Attention {
         args_.score_output == ScoreOutput::kNone) {
       chunks = std::min(blocks, (2 * threads + plan_.tiles - 1) / plan_.tiles);
     }
+    fetches_with_tiles_ = chunks == 1 && plan_.tiles_per_head == 1;
+    if (!fetches_with_tiles_) FetchAll(context_, args_);
     return chunks > 1 ? RunSplit(threads, blocks, chunks) : RunWhole(threads);
+  }
+
+  static void FetchAll(const Context& context, const AttentionArgs& args) {
+    if (args.fetch == nullptr) return;
+    ParallelRows(context.parallel, args.batch * args.kv_heads,
+                 args.keys * (args.head_size + args.value_size), [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     args.fetch(args.fetch_self, i / args.kv_heads, i % args.kv_heads);
+                   }
+                 });
   }
 
  private:
@@ -163,6 +176,9 @@ class Attention {
       const int64_t heads = args_.batch * args_.kv_heads;
       const int64_t first = plan_.tiles_per_head - 1 - index / heads;
       const int64_t tile = index % heads * plan_.tiles_per_head + first;
+      if (fetches_with_tiles_ && args_.fetch != nullptr) {
+        args_.fetch(args_.fetch_self, tile / args_.kv_heads, tile % args_.kv_heads);
+      }
       PrepareTile(worker, tile);
       Clear(worker.state, worker.tile.row_count);
       const auto [begin, end] = Blocks(worker.tile);
@@ -349,6 +365,7 @@ class Attention {
   const AttentionKernels& kernels_;
   const AttentionArgs& args_;
   const Plan plan_;
+  bool fetches_with_tiles_ = false;
 };
 
 }  // namespace
@@ -360,7 +377,10 @@ Status AttentionF32(const Context& context, const AttentionArgs& args) {
     return Status::Unsupported(
         "attention: this library has no kernel for the instruction set asked for");
   }
-  if (args.batch * args.queries * args.query_heads == 0) return Status::Ok();
+  if (args.batch * args.queries * args.query_heads == 0) {
+    Attention::FetchAll(context, args);
+    return Status::Ok();
+  }
   return Attention(context, *kernels, args).Run();
 }
 

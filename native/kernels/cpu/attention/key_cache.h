@@ -7,7 +7,6 @@
 #include <cstring>
 
 #include "batch_invariant/cpu/attention.h"
-#include "kernels/cpu/dispatch/parallel_rows.h"
 #include "kernels/cpu/elementwise/elementwise_kernels.h"
 
 namespace batch_invariant::cpu {
@@ -35,52 +34,70 @@ inline void RoundAsF16(const ElementwiseKernels& kernels, float* x, int64_t coun
 }
 
 // `view` is where to read all past_count + added_count of them: the new ones in place when nothing
-// has to be put together, otherwise present or scratch. Slots behind them become zeros, unless past
-// and present are one buffer.
-inline Status PutTogether(const Context& context, const KeyCache& cache, HeadView* view) {
-  const bool nothing_past = cache.past == nullptr || cache.past_count == 0;
-  if (cache.present == nullptr && nothing_past && cache.bias == nullptr &&
-      cache.rounds == nullptr) {
-    *view = cache.added;
+// has to be put together, otherwise present or scratch, which becomes the cache's present.
+inline Status PlaceTogether(const Context& context, KeyCache* cache, HeadView* view) {
+  const bool nothing_past = cache->past == nullptr || cache->past_count == 0;
+  if (cache->present == nullptr && nothing_past && cache->bias == nullptr &&
+      cache->rounds == nullptr) {
+    *view = cache->added;
     return Status::Ok();
   }
-  const int64_t total = cache.past_count + cache.added_count;
-  float* to = cache.present;
-  int64_t capacity = cache.present_capacity;
-  if (to == nullptr) {
-    capacity = total;
-    to = static_cast<float*>(context.scratch.allocate(
-        context.scratch.self,
-        sizeof(float) * static_cast<size_t>(std::max<int64_t>(
-                            1, cache.batch * cache.heads * capacity * cache.size))));
-    if (to == nullptr) return Status::OutOfMemory("attention: no memory for keys and values");
+  if (cache->present == nullptr) {
+    cache->present_capacity = cache->past_count + cache->added_count;
+    cache->present = static_cast<float*>(context.scratch.allocate(
+        context.scratch.self, sizeof(float) * static_cast<size_t>(std::max<int64_t>(
+                                                  1, cache->batch * cache->heads *
+                                                         cache->present_capacity * cache->size))));
+    if (cache->present == nullptr) {
+      return Status::OutOfMemory("attention: no memory for keys and values");
+    }
   }
-  const bool shared = cache.past == to;
-  ParallelRows(
-      context.parallel, cache.batch * cache.heads, total * cache.size,
-      [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const int64_t b = i / cache.heads, h = i % cache.heads;
-          float* slot = to + i * capacity * cache.size;
-          if (!shared && !nothing_past) {
-            std::memcpy(slot, cache.past + i * cache.past_capacity * cache.size,
-                        sizeof(float) * static_cast<size_t>(cache.past_count * cache.size));
-          }
-          slot += cache.past_count * cache.size;
-          for (int64_t t = 0; t < cache.added_count; ++t, slot += cache.size) {
-            const float* from = cache.added.data + b * cache.added.batch_stride +
-                                h * cache.added.head_stride + t * cache.added.token_stride;
-            for (int64_t d = 0; d < cache.size; ++d) {
-              slot[d] = cache.bias != nullptr ? from[d] + cache.bias[h * cache.size + d] : from[d];
-            }
-            if (cache.rounds != nullptr) RoundAsF16(*cache.rounds, slot, cache.size);
-          }
-          if (!shared) std::fill_n(slot, (capacity - total) * cache.size, 0.0f);
-        }
-      });
-  *view = {to, cache.heads * capacity * cache.size, capacity * cache.size, cache.size};
+  const int64_t head_stride = cache->present_capacity * cache->size;
+  *view = {cache->present, cache->heads * head_stride, head_stride, cache->size};
   return Status::Ok();
 }
+
+// Those of one head. Slots behind them become zeros, unless past and present are one buffer.
+inline void PutTogether(const KeyCache& cache, int64_t batch, int64_t head) {
+  if (cache.present == nullptr) return;
+  const int64_t i = batch * cache.heads + head;
+  const bool shared = cache.past == cache.present;
+  float* slot = cache.present + i * cache.present_capacity * cache.size;
+  if (!shared && cache.past != nullptr && cache.past_count > 0) {
+    std::memcpy(slot, cache.past + i * cache.past_capacity * cache.size,
+                sizeof(float) * static_cast<size_t>(cache.past_count * cache.size));
+  }
+  slot += cache.past_count * cache.size;
+  for (int64_t t = 0; t < cache.added_count; ++t, slot += cache.size) {
+    const float* from = cache.added.data + batch * cache.added.batch_stride +
+                        head * cache.added.head_stride + t * cache.added.token_stride;
+    for (int64_t d = 0; d < cache.size; ++d) {
+      slot[d] = cache.bias != nullptr ? from[d] + cache.bias[head * cache.size + d] : from[d];
+    }
+    if (cache.rounds != nullptr) RoundAsF16(*cache.rounds, slot, cache.size);
+  }
+  const int64_t total = cache.past_count + cache.added_count;
+  if (!shared) std::fill_n(slot, (cache.present_capacity - total) * cache.size, 0.0f);
+}
+
+// The keys and values of an attention, which asks for them head by head: a head's are then still
+// near when it reads them.
+struct KeyValueCaches {
+  KeyCache key, value;
+
+  // Must outlive the attention.
+  Status Place(const Context& context, AttentionArgs* attention) {
+    BATCH_INVARIANT_RETURN_IF_ERROR(PlaceTogether(context, &key, &attention->key));
+    BATCH_INVARIANT_RETURN_IF_ERROR(PlaceTogether(context, &value, &attention->value));
+    attention->fetch = [](const void* self, int64_t batch, int64_t head) {
+      const auto* caches = static_cast<const KeyValueCaches*>(self);
+      PutTogether(caches->key, batch, head);
+      PutTogether(caches->value, batch, head);
+    };
+    attention->fetch_self = this;
+    return Status::Ok();
+  }
+};
 
 }  // namespace batch_invariant::cpu
 

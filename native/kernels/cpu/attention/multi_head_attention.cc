@@ -73,7 +73,15 @@ Status AddQueryBias(const Context& context, const Args& args, HeadView* query) {
                           args.sequence,
                           sum,
                           args.sequence};
-  return PutTogether(context, cache, query);
+  ParallelRows(context.parallel, args.batch * args.num_heads, args.sequence * args.head_size,
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   PutTogether(cache, i / args.num_heads, i % args.num_heads);
+                 }
+               });
+  const int64_t head_stride = args.sequence * args.head_size;
+  *query = {sum, args.num_heads * head_stride, head_stride, args.head_size};
+  return Status::Ok();
 }
 
 // A filter value that leaves masked keys in: exp(-1000) is 0 in fp32, beside any score that a
@@ -212,13 +220,13 @@ Status MultiHeadAttentionF32(const Context& context, const Args& args) {
           "MultiHeadAttention: this library has no kernel for the instruction set asked for");
     }
   }
-  BATCH_INVARIANT_RETURN_IF_ERROR(PutTogether(context, cache, &attention.key));
-  cache.size = args.value_size;
-  cache.past = args.past_value;
-  cache.added = args.value;
-  cache.bias = args.value_bias;
-  cache.present = args.present_value;
-  BATCH_INVARIANT_RETURN_IF_ERROR(PutTogether(context, cache, &attention.value));
+  KeyValueCaches caches = {cache, cache};
+  caches.value.size = args.value_size;
+  caches.value.past = args.past_value;
+  caches.value.added = args.value;
+  caches.value.bias = args.value_bias;
+  caches.value.present = args.present_value;
+  BATCH_INVARIANT_RETURN_IF_ERROR(caches.Place(context, &attention));
   return AttentionF32(context, attention);
 }
 

@@ -94,15 +94,15 @@ Status OnnxAttentionF32(const Context& context, const OnnxAttentionArgs& args) {
   attention.key_count = counts;
   attention.query_start = query_start;
 
-  KeyCache cache = {args.batch,         args.kv_num_heads,  args.head_size, args.past_key,
-                    args.past_sequence, args.past_sequence, args.key,       nullptr,
-                    args.kv_sequence,   args.present_key,   total};
-  BATCH_INVARIANT_RETURN_IF_ERROR(PutTogether(context, cache, &attention.key));
-  cache.size = args.value_size;
-  cache.past = args.past_value;
-  cache.added = args.value;
-  cache.present = args.present_value;
-  BATCH_INVARIANT_RETURN_IF_ERROR(PutTogether(context, cache, &attention.value));
+  const KeyCache cache = {args.batch,         args.kv_num_heads,  args.head_size, args.past_key,
+                          args.past_sequence, args.past_sequence, args.key,       nullptr,
+                          args.kv_sequence,   args.present_key,   total};
+  KeyValueCaches caches = {cache, cache};
+  caches.value.size = args.value_size;
+  caches.value.past = args.past_value;
+  caches.value.added = args.value;
+  caches.value.present = args.present_value;
+  BATCH_INVARIANT_RETURN_IF_ERROR(caches.Place(context, &attention));
   return AttentionF32(context, attention);
 }
 

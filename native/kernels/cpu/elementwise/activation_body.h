@@ -8,14 +8,13 @@
 
 namespace batch_invariant::cpu::BI_SIMD {
 
-BI_INLINE F32x16 GeluErf(F32x16 x) {
-  const F32x16 erf = Erf(Mul(x, Splat(0.70710678118654752f)));
-  return Mul(Mul(Splat(0.5f), x), Add(Splat(1.0f), erf));
+// Gelu is x / 2 * (1 + f(argument)), f the error function or the hyperbolic tangent.
+BI_INLINE F32x16 GeluErfArgument(F32x16 x) { return Mul(x, Splat(0.70710678118654752f)); }
+BI_INLINE F32x16 GeluTanhArgument(F32x16 x) {
+  return Mul(x, Fma(Splat(0.035677408136300125f), Mul(x, x), Splat(0.79788456080286536f)));
 }
-
-BI_INLINE F32x16 GeluTanh(F32x16 x) {
-  const F32x16 slope = Fma(Splat(0.035677408136300125f), Mul(x, x), Splat(0.79788456080286536f));
-  return Mul(Mul(Splat(0.5f), x), Add(Splat(1.0f), Tanh(Mul(x, slope))));
+BI_INLINE F32x16 GeluFrom(F32x16 x, F32x16 value) {
+  return Mul(Mul(Splat(0.5f), x), Add(Splat(1.0f), value));
 }
 
 }  // namespace batch_invariant::cpu::BI_SIMD

@@ -18,9 +18,6 @@ Status NoKernel() {
 
 Status NoData() { return Status::InvalidArgument("elementwise op: an operand has no data"); }
 
-// Exponentials cost about this many times a plain element.
-constexpr int64_t kActivationCost = 8;
-
 }  // namespace
 
 Status UnaryF32(const Context& context, const UnaryArgs& args) {
@@ -34,22 +31,20 @@ Status UnaryF32(const Context& context, const UnaryArgs& args) {
   if (count == 0) return Status::Ok();
   if (args.x == nullptr || args.y == nullptr) return NoData();
   if (args.bias != nullptr) {
-    ParallelRows(context.parallel, args.rows, kActivationCost * args.width,
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t r = begin; r < end; ++r) {
-                     kernels->unary(args.op, args.alpha, args.x + r * args.width, args.bias,
-                                    args.y + r * args.width, args.width);
-                   }
-                 });
+    ParallelRows(context.parallel, args.rows, args.width, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        kernels->unary(args.op, args.alpha, args.x + r * args.width, args.bias,
+                       args.y + r * args.width, args.width);
+      }
+    });
     return Status::Ok();
   }
   const int64_t runs = (count + kRunElements - 1) / kRunElements;
-  ParallelRows(
-      context.parallel, runs, kActivationCost * kRunElements, [&](int64_t begin, int64_t end) {
-        const int64_t first = begin * kRunElements;
-        const int64_t last = std::min(count, end * kRunElements);
-        kernels->unary(args.op, args.alpha, args.x + first, nullptr, args.y + first, last - first);
-      });
+  ParallelRows(context.parallel, runs, kRunElements, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kRunElements;
+    const int64_t last = std::min(count, end * kRunElements);
+    kernels->unary(args.op, args.alpha, args.x + first, nullptr, args.y + first, last - first);
+  });
   return Status::Ok();
 }
 
@@ -113,16 +108,16 @@ Status SiluMulF32(const Context& context, const SiluMulArgs& args) {
   if (args.rows == 0 || args.width == 0) return Status::Ok();
   if (args.gate == nullptr || args.up == nullptr || args.y == nullptr) return NoData();
   const int64_t pieces_per_row = (args.width + kRunElements - 1) / kRunElements;
-  ParallelRows(
-      context.parallel, args.rows * pieces_per_row,
-      kActivationCost * std::min(args.width, kRunElements), [&](int64_t begin, int64_t end) {
-        for (int64_t piece = begin; piece < end; ++piece) {
-          const int64_t r = piece / pieces_per_row;
-          const int64_t i = piece % pieces_per_row * kRunElements;
-          kernels->silu_mul(args.gate + r * args.gate_stride + i, args.up + r * args.up_stride + i,
-                            args.y + r * args.y_stride + i, std::min(kRunElements, args.width - i));
-        }
-      });
+  ParallelRows(context.parallel, args.rows * pieces_per_row, std::min(args.width, kRunElements),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t piece = begin; piece < end; ++piece) {
+                   const int64_t r = piece / pieces_per_row;
+                   const int64_t i = piece % pieces_per_row * kRunElements;
+                   kernels->silu_mul(
+                       args.gate + r * args.gate_stride + i, args.up + r * args.up_stride + i,
+                       args.y + r * args.y_stride + i, std::min(kRunElements, args.width - i));
+                 }
+               });
   return Status::Ok();
 }
 

@@ -10,91 +10,96 @@
 
 namespace batch_invariant::cpu::BI_SIMD {
 
-template <typename Function>
-BI_INLINE void UnaryRunOf(const float* x, const float* bias, float* y, int64_t length,
-                          Function function) {
-  if (bias == nullptr) {
-    ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
-      StoreRow(whole, y + i, Canonical(function(LoadRow(whole, x + i, count))), count);
-    });
-  } else {
-    ForEach16(length, [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
-      const F32x16 sum = Add(LoadRow(whole, x + i, count), LoadRow(whole, bias + i, count));
-      StoreRow(whole, y + i, Canonical(function(sum)), count);
-    });
-  }
+// y = finish(whole, i, count, f(argument(whole, i, count))), canonical, for i = 0, 16, 32, ..., f
+// being a function of simd/math.h. Groups of vectors whose arguments are all moderate go side by
+// side; finish of those is canonical already. The rest goes one by one.
+template <typename Function, typename Argument, typename Finish>
+static BI_NOINLINE void RunOfAny(int64_t i, int64_t end, Argument argument, float* y,
+                                 Finish finish) {
+  const auto one = [=](auto whole, int64_t at, int count) BI_INLINE_LAMBDA {
+    const F32x16 value = Function::Of(argument(whole, at, count));
+    StoreRow(whole, y + at, Canonical(finish(whole, at, count, value)), count);
+  };
+  for (; i + 16 <= end; i += 16) one(Whole<true>{}, i, 16);
+  if (i < end) one(Whole<false>{}, i, static_cast<int>(end - i));
 }
-
-// finish(whole, i, count, sigmoid(argument(whole, i, count))) for i = 0, 16, 32, ... Two vectors
-// whose arguments are all moderate go together, which gives the same bits.
-template <typename Argument, typename Finish>
-static BI_NOINLINE void SigmoidOfAny(int64_t i, int64_t length, Argument argument, Finish finish) {
-  for (; i + 16 <= length; i += 16) {
-    finish(Whole<true>{}, i, 16, Sigmoid(argument(Whole<true>{}, i, 16)));
-  }
-  if (i == length) return;
-  const int count = static_cast<int>(length - i);
-  finish(Whole<false>{}, i, count, Sigmoid(argument(Whole<false>{}, i, count)));
-}
-template <typename Argument, typename Finish>
-BI_INLINE void SigmoidRunOf(int64_t length, Argument argument, Finish finish) {
-  const F32x16 least = Splat(kLeastModerate);
+template <typename Function, typename Argument, typename Finish>
+BI_INLINE void RunOf(int64_t length, Argument argument, float* y, Finish finish) {
+  constexpr int kVectors = Function::kSideBySide;
+  constexpr int kStep = 16 * kVectors;
   int64_t i = 0;
-  for (; i + 32 <= length; i += 32) {
-    F32x16 x[2] = {argument(Whole<true>{}, i, 16), argument(Whole<true>{}, i + 16, 16)};
-    if (!All(And(LessEqual(least, NegativeAbs(x[0])), LessEqual(least, NegativeAbs(x[1]))))) {
-      SigmoidOfAny(i, i + 32, argument, finish);
+  for (; i + kStep <= length; i += kStep) {
+    F32x16 x[kVectors];
+    BI_UNROLL
+    for (int v = 0; v < kVectors; ++v) x[v] = argument(Whole<true>{}, i + 16 * v, 16);
+    Mask16 moderate = Function::IsModerate(x[0]);
+    BI_UNROLL
+    for (int v = 1; v < kVectors; ++v) moderate = And(moderate, Function::IsModerate(x[v]));
+    if (!All(moderate)) {
+      RunOfAny<Function>(i, i + kStep, argument, y, finish);
       continue;
     }
-    SigmoidOfModerate(x);
-    finish(Whole<true>{}, i, 16, x[0]);
-    finish(Whole<true>{}, i + 16, 16, x[1]);
+    Function::OfModerate(x);
+    BI_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      Store(y + i + 16 * v, finish(Whole<true>{}, i + 16 * v, 16, x[v]));
+    }
   }
-  if (i < length) SigmoidOfAny(i, length, argument, finish);
+  if (i < length) RunOfAny<Function>(i, length, argument, y, finish);
 }
 
-// y = outer(s, sigmoid(inner(s))), s = x + bias.
-template <typename Inner, typename Outer>
-BI_INLINE void SigmoidUnaryRunOf(const float* x, const float* bias, float* y, int64_t length,
-                                 Inner inner, Outer outer) {
-  const auto sum = [=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
-    const F32x16 value = LoadRow(whole, x + i, count);
-    return bias == nullptr ? value : Add(value, LoadRow(whole, bias + i, count));
+// y = outer(s, f(inner(s))), s = x + bias.
+template <typename Function, typename Inner, typename Outer>
+BI_INLINE void UnaryRunOf(const float* x, const float* bias, float* y, int64_t length, Inner inner,
+                          Outer outer) {
+  const auto run = [=](auto sum) BI_INLINE_LAMBDA {
+    RunOf<Function>(
+        length,
+        [=](auto whole, int64_t i, int count)
+            BI_INLINE_LAMBDA { return inner(sum(whole, i, count)); },
+        y,
+        [=](auto whole, int64_t i, int count, F32x16 value)
+            BI_INLINE_LAMBDA { return outer(sum(whole, i, count), value); });
   };
-  SigmoidRunOf(
-      length,
-      [=](auto whole, int64_t i, int count)
-          BI_INLINE_LAMBDA { return inner(sum(whole, i, count)); },
-      [=](auto whole, int64_t i, int count, F32x16 sigmoid) BI_INLINE_LAMBDA {
-        StoreRow(whole, y + i, Canonical(outer(sum(whole, i, count), sigmoid)), count);
-      });
+  if (bias == nullptr) {
+    run([=](auto whole, int64_t i, int count)
+            BI_INLINE_LAMBDA { return LoadRow(whole, x + i, count); });
+  } else {
+    run([=](auto whole, int64_t i, int count) BI_INLINE_LAMBDA {
+      return Add(LoadRow(whole, x + i, count), LoadRow(whole, bias + i, count));
+    });
+  }
+}
+template <typename Function>
+BI_INLINE void UnaryRunOf(const float* x, const float* bias, float* y, int64_t length) {
+  UnaryRunOf<Function>(
+      x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return v; },
+      [](F32x16, F32x16 value) BI_INLINE_LAMBDA { return value; });
 }
 
 static void UnaryRun(UnaryOp op, float alpha, const float* x, const float* bias, float* y,
                      int64_t length) {
+  const auto times = [](F32x16 v, F32x16 gate) BI_INLINE_LAMBDA { return Mul(v, gate); };
   switch (op) {
     case UnaryOp::kSigmoid:
-      return SigmoidUnaryRunOf(
-          x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return v; },
-          [](F32x16, F32x16 sigmoid) BI_INLINE_LAMBDA { return sigmoid; });
+      return UnaryRunOf<SigmoidFunction>(x, bias, y, length);
     case UnaryOp::kTanh:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Tanh(v); });
+      return UnaryRunOf<TanhFunction>(x, bias, y, length);
     case UnaryOp::kErf:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Erf(v); });
+      return UnaryRunOf<ErfFunction>(x, bias, y, length);
     case UnaryOp::kExp:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return Exp(v); });
+      return UnaryRunOf<ExpFunction>(x, bias, y, length);
     case UnaryOp::kGelu:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return GeluErf(v); });
+      return UnaryRunOf<ErfFunction>(x, bias, y, length, GeluErfArgument, GeluFrom);
     case UnaryOp::kGeluTanh:
-      return UnaryRunOf(x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return GeluTanh(v); });
+      return UnaryRunOf<TanhFunction>(x, bias, y, length, GeluTanhArgument, GeluFrom);
     case UnaryOp::kQuickGelu:
-      return SigmoidUnaryRunOf(
+      return UnaryRunOf<SigmoidFunction>(
           x, bias, y, length, [=](F32x16 v) BI_INLINE_LAMBDA { return Mul(Splat(alpha), v); },
-          [](F32x16 v, F32x16 sigmoid) BI_INLINE_LAMBDA { return Mul(v, sigmoid); });
+          times);
     case UnaryOp::kSilu:
-      return SigmoidUnaryRunOf(
-          x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return v; },
-          [](F32x16 v, F32x16 sigmoid) BI_INLINE_LAMBDA { return Mul(v, sigmoid); });
+      return UnaryRunOf<SigmoidFunction>(
+          x, bias, y, length, [](F32x16 v) BI_INLINE_LAMBDA { return v; }, times);
   }
 }
 
@@ -145,13 +150,14 @@ static void BinaryRun(BinaryOp op, const float* a, bool a_is_run, const float* b
 }
 
 static void SiluMulRun(const float* gate, const float* up, float* y, int64_t length) {
-  SigmoidRunOf(
+  RunOf<SigmoidFunction>(
       length,
       [=](auto whole, int64_t i, int count)
           BI_INLINE_LAMBDA { return LoadRow(whole, gate + i, count); },
+      y,
       [=](auto whole, int64_t i, int count, F32x16 sigmoid) BI_INLINE_LAMBDA {
         const F32x16 silu = Mul(LoadRow(whole, gate + i, count), sigmoid);
-        StoreRow(whole, y + i, Canonical(Mul(silu, LoadRow(whole, up + i, count))), count);
+        return Canonical(Mul(silu, LoadRow(whole, up + i, count)));  // `up` may be anything
       });
 }
 

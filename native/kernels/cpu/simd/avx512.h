@@ -67,6 +67,7 @@ BI_INLINE Mask16 LessEqual(F32x16 a, F32x16 b) {
 }
 BI_INLINE Mask16 Equal(F32x16 a, F32x16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
 BI_INLINE Mask16 IsNan(F32x16 a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
+BI_INLINE Mask16 IsNegative(F32x16 a) { return {_mm512_movepi32_mask(_mm512_castps_si512(a.v))}; }
 BI_INLINE F32x16 Select(Mask16 mask, F32x16 yes, F32x16 no) {
   return {_mm512_mask_blend_ps(mask.v, no.v, yes.v)};
 }

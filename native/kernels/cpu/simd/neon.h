@@ -111,6 +111,9 @@ BI_INLINE Mask16 Equal(F32x16 a, F32x16 b) {
 BI_INLINE Mask16 IsNan(F32x16 a) {
   return Quads<Mask16>([&](int i) { return vmvnq_u32(vceqq_f32(a.v[i], a.v[i])); });
 }
+BI_INLINE Mask16 IsNegative(F32x16 a) {
+  return Quads<Mask16>([&](int i) { return vcltzq_s32(vreinterpretq_s32_f32(a.v[i])); });
+}
 BI_INLINE F32x16 Select(Mask16 mask, F32x16 yes, F32x16 no) {
   return Quads<F32x16>([&](int i) { return vbslq_f32(mask.v[i], yes.v[i], no.v[i]); });
 }

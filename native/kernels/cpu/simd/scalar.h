@@ -126,6 +126,9 @@ BI_INLINE Mask16 Equal(const F32x16& a, const F32x16& b) {
 BI_INLINE Mask16 IsNan(const F32x16& a) {
   return Lanes<Mask16>([&](int i) { return a.v[i] != a.v[i]; });
 }
+BI_INLINE Mask16 IsNegative(const F32x16& a) {
+  return Lanes<Mask16>([&](int i) { return __builtin_signbit(a.v[i]) != 0; });
+}
 BI_INLINE F32x16 Select(const Mask16& mask, const F32x16& yes, const F32x16& no) {
   return Lanes<F32x16>([&](int i) { return mask.v[i] ? yes.v[i] : no.v[i]; });
 }

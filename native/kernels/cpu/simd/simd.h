@@ -15,6 +15,7 @@
 //   RoundNearestEven  to an integer, ties to even
 //   ToI32(x)          ties to even; |x| < 2^31 - 128, otherwise unspecified
 //   ToF32(i)          ties to even
+//   IsNegative(x)     whether the sign bit is set, of -0 and NaN too
 //   Canonical(x)      x, or the quiet NaN 0x7fc00000 where x is NaN. Which NaN an operation gives
 //                     depends on the processor, so outputs that may be NaN are stored through this
 //   ReduceAdd(x)      lanes j and j + 8, then j + 4, + 2, + 1: the tail of the norm.f32 tree

@@ -2,6 +2,7 @@
 // same bits on every instruction set, over places, neighbours and threads.
 #include "batch_invariant/cpu/pow.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -157,10 +158,18 @@ TEST_P(PowTest, WholeNumbersAreExactAndWrap) {
 
 TEST_P(PowTest, AnElementDoesNotSeeItsPlace) {
   Random random(2);
-  auto x = random.Normal(9000, 3.0f);
-  x[17] = static_cast<float>(kNan);
-  x[4000] = static_cast<float>(kInfinity);
-  for (const float exponent : {2.0f, 3.0f, 0.5f, -0.5f, 2.7f}) {
+  const auto of_both_signs = random.Normal(9000, 3.0f);
+  std::vector<float> x(of_both_signs.size());
+  for (const float exponent : {2.0f, 3.0f, -8.0f, 0.5f, -0.5f, 2.7f, 0.0f, 900.0f, -1e30f}) {
+    // Negative numbers have no power but to whole numbers.
+    std::transform(of_both_signs.begin(), of_both_signs.end(), x.begin(), [&](float value) {
+      return exponent == std::floor(exponent) ? value : std::abs(value);
+    });
+    x[17] = static_cast<float>(kNan);
+    x[2000] = -1.5f;
+    x[3000] = 1e-41f;
+    x[3001] = -0.0f;
+    x[4000] = static_cast<float>(kInfinity);
     const std::vector<float> one = {exponent}, each(x.size(), exponent);
     const auto whole = Evaluate<float, float>(TestContext(GetParam(), 1), x, one);
     EXPECT_TRUE(SameBits(whole, Evaluate<float, float>(TestContext(GetParam(), 4), x, one)));

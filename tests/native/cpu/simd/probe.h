@@ -16,6 +16,7 @@ struct SimdProbe {
   using Unary = void (*)(const float* x, float* y);
   Unary exp, exp2, sigmoid, tanh, erf;
   Unary round_nearest_even, sqrt, canonical, to_i32_and_back;
+  Unary is_negative;  // 1 or 0
 
   using Binary = void (*)(const float* a, const float* b, float* y);
   Binary add, sub, mul, div, max, min, less, less_equal, equal, copy_sign;

@@ -74,6 +74,9 @@ const SimdProbe kSimdProbe = {
     BI_UNARY(Sqrt),
     BI_UNARY(Canonical),
     +[](const float* x, float* y) { Store(y, ToF32(ToI32(Load(x)))); },
+    +[](const float* x, float* y) {
+      Store(y, Select(IsNegative(Load(x)), Splat(1.0f), ZeroF32()));
+    },
     BI_BINARY(Add),
     BI_BINARY(Sub),
     BI_BINARY(Mul),

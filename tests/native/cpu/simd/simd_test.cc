@@ -77,6 +77,10 @@ TEST_P(SimdTest, UnaryOperationsMatchScalar) {
   }
   // Canonical itself must give the one NaN.
   EXPECT_TRUE(SameBits(CanonicalValues(x), Map(probe().canonical, x)));
+  std::vector<float> signs(x.size());
+  std::transform(x.begin(), x.end(), signs.begin(),
+                 [](float value) { return std::signbit(value) ? 1.0f : 0.0f; });
+  EXPECT_TRUE(SameBits(signs, Map(probe().is_negative, x)));
   std::vector<float> in_range = x;
   for (float& value : in_range) value = std::abs(value) < 2147483520.0f ? value : 7.5f;
   EXPECT_TRUE(
