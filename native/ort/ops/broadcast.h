@@ -3,7 +3,7 @@
 #define BATCH_INVARIANT_ORT_OPS_BROADCAST_H_
 
 #include <algorithm>
-#include <initializer_list>
+#include <array>
 
 #include "ort/ops/op.h"
 
@@ -11,7 +11,7 @@ namespace batch_invariant::ort {
 
 inline constexpr size_t kMostDimensions = 8;
 
-inline Status BroadcastShape(const std::string& op, std::initializer_list<const Tensor*> operands,
+inline Status BroadcastShape(const std::string& op, std::span<const Tensor* const> operands,
                              std::vector<int64_t>* shape) {
   shape->clear();
   for (const Tensor* operand : operands) {
@@ -41,6 +41,26 @@ inline std::vector<int64_t> BroadcastStrides(std::span<const int64_t> own,
   }
   return strides;
 }
+
+// The operands and the output of one call of an op that broadcasts its first inputs to one shape.
+template <size_t kOperands>
+struct BroadcastCall {
+  std::array<Tensor, kOperands> operands;
+  std::array<std::vector<int64_t>, kOperands> strides;  // of each operand in `shape`
+  std::vector<int64_t> shape;
+  Tensor y;
+
+  Status Read(OpContext& context, const std::string& op) {
+    std::array<const Tensor*, kOperands> all;
+    for (size_t i = 0; i < kOperands; ++i) {
+      BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(i, &operands[i]));
+      all[i] = &operands[i];
+    }
+    BATCH_INVARIANT_RETURN_IF_ERROR(BroadcastShape(op, all, &shape));
+    for (size_t i = 0; i < kOperands; ++i) strides[i] = BroadcastStrides(operands[i].shape, shape);
+    return context.Output(0, shape, &y);
+  }
+};
 
 inline std::vector<int64_t> ContiguousStrides(std::span<const int64_t> shape) {
   std::vector<int64_t> strides(shape.size());

@@ -7,6 +7,7 @@ namespace batch_invariant::ort {
 namespace {
 
 struct Cpu {
+  using Args = cpu::PowArgs;
   static std::vector<ElementType> Types() { return {kFloat, kFloat16, kDouble, kInt32, kInt64}; }
   static Status Accept(const NodeInfo& node) {
     const auto is_whole = [&](size_t input) {
@@ -16,23 +17,9 @@ struct Cpu {
     if (!is_whole(0) || !is_whole(1)) return Status::Ok();
     return Status::Unsupported("whole numbers alone are left to the stock kernel");
   }
-  static Status Run(OpContext& context, std::span<const int64_t> shape, const Tensor& base,
-                    std::span<const int64_t> base_strides, const Tensor& exponent,
-                    std::span<const int64_t> exponent_strides, const Tensor& y) {
-    cpu::PowArgs args;
-    args.shape = shape;
-    args.base_type = TypeOf(base);
-    args.base = base.data;
-    args.base_strides = base_strides;
-    args.exponent_type = TypeOf(exponent);
-    args.exponent = exponent.data;
-    args.exponent_strides = exponent_strides;
-    args.y = y.data;
-    return cpu::Pow(context.Cpu(), args);
-  }
-
-  static cpu::NumberType TypeOf(const Tensor& tensor) {
-    switch (tensor.type) {
+  static Status Run(OpContext& context, const Args& args) { return cpu::Pow(context.Cpu(), args); }
+  static cpu::NumberType TypeOf(ElementType type) {
+    switch (type) {
       case kDouble:
         return cpu::NumberType::kFloat64;
       case kInt32:

@@ -1,7 +1,7 @@
 // Pow, for any device. Base and exponent may have different types from version 12 on.
 //
-// A device names its Types, what it Accepts, and how to Run: y = base^exponent over operands whose
-// strides are given.
+// A device names its Args (the PowArgs of its kernels), its Types and what they are called there
+// (TypeOf), what it Accepts, and how to Run.
 #ifndef BATCH_INVARIANT_ORT_OPS_POW_KERNEL_H_
 #define BATCH_INVARIANT_ORT_OPS_POW_KERNEL_H_
 
@@ -17,17 +17,20 @@ template <typename Device>
 class PowKernel final : public OpKernel {
  public:
   Status Compute(OpContext& context) override {
-    Tensor base;
-    Tensor exponent;
-    Tensor y;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(0, &base));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(1, &exponent));
-    std::vector<int64_t> shape;
-    BATCH_INVARIANT_RETURN_IF_ERROR(BroadcastShape("Pow", {&base, &exponent}, &shape));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, shape, &y));
-    if (y.Elements() == 0) return Status::Ok();
-    return Device::Run(context, shape, base, BroadcastStrides(base.shape, shape), exponent,
-                       BroadcastStrides(exponent.shape, shape), y);
+    BroadcastCall<2> call;
+    BATCH_INVARIANT_RETURN_IF_ERROR(call.Read(context, "Pow"));
+    if (call.y.Elements() == 0) return Status::Ok();
+    const auto& [base, exponent] = call.operands;
+    typename Device::Args args;
+    args.shape = call.shape;
+    args.base_type = Device::TypeOf(base.type);
+    args.base = base.data;
+    args.base_strides = call.strides[0];
+    args.exponent_type = Device::TypeOf(exponent.type);
+    args.exponent = exponent.data;
+    args.exponent_strides = call.strides[1];
+    args.y = call.y.data;
+    return Device::Run(context, args);
   }
 };
 

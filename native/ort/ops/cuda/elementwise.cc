@@ -33,26 +33,18 @@ class BinaryKernel final : public OpKernel {
   BinaryKernel(const NodeInfo& node, BinaryOp op) : name_(node.OpType()), op_(op) {}
 
   Status Compute(OpContext& context) override {
-    Tensor a;
-    Tensor b;
-    Tensor y;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(0, &a));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(1, &b));
-    std::vector<int64_t> shape;
-    BATCH_INVARIANT_RETURN_IF_ERROR(BroadcastShape(name_, {&a, &b}, &shape));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, shape, &y));
-    if (y.Elements() == 0) return Status::Ok();
-    const std::vector<int64_t> a_strides = BroadcastStrides(a.shape, shape);
-    const std::vector<int64_t> b_strides = BroadcastStrides(b.shape, shape);
+    BroadcastCall<2> call;
+    BATCH_INVARIANT_RETURN_IF_ERROR(call.Read(context, name_));
+    if (call.y.Elements() == 0) return Status::Ok();
     cuda::BinaryArgs args;
     args.op = op_;
-    args.type = CudaDataType(a.type);
-    args.shape = shape;
-    args.a = a.data;
-    args.a_strides = a_strides;
-    args.b = b.data;
-    args.b_strides = b_strides;
-    args.y = y.data;
+    args.type = CudaDataType(call.operands[0].type);
+    args.shape = call.shape;
+    args.a = call.operands[0].data;
+    args.a_strides = call.strides[0];
+    args.b = call.operands[1].data;
+    args.b_strides = call.strides[1];
+    args.y = call.y.data;
     return cuda::Binary(args, CudaStream(context));
   }
 
@@ -82,30 +74,19 @@ Status AcceptMod(const NodeInfo& node) {
 class WhereKernel final : public OpKernel {
  public:
   Status Compute(OpContext& context) override {
-    Tensor condition;
-    Tensor a;
-    Tensor b;
-    Tensor y;
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(0, &condition));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(1, &a));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(2, &b));
-    std::vector<int64_t> shape;
-    BATCH_INVARIANT_RETURN_IF_ERROR(BroadcastShape("Where", {&condition, &a, &b}, &shape));
-    BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, shape, &y));
-    if (y.Elements() == 0) return Status::Ok();
-    const std::vector<int64_t> condition_strides = BroadcastStrides(condition.shape, shape);
-    const std::vector<int64_t> a_strides = BroadcastStrides(a.shape, shape);
-    const std::vector<int64_t> b_strides = BroadcastStrides(b.shape, shape);
+    BroadcastCall<3> call;
+    BATCH_INVARIANT_RETURN_IF_ERROR(call.Read(context, "Where"));
+    if (call.y.Elements() == 0) return Status::Ok();
     cuda::WhereArgs args;
-    args.type = CudaDataType(a.type);
-    args.shape = shape;
-    args.condition = condition.data;
-    args.condition_strides = condition_strides;
-    args.a = a.data;
-    args.a_strides = a_strides;
-    args.b = b.data;
-    args.b_strides = b_strides;
-    args.y = y.data;
+    args.type = CudaDataType(call.operands[1].type);
+    args.shape = call.shape;
+    args.condition = call.operands[0].data;
+    args.condition_strides = call.strides[0];
+    args.a = call.operands[1].data;
+    args.a_strides = call.strides[1];
+    args.b = call.operands[2].data;
+    args.b_strides = call.strides[2];
+    args.y = call.y.data;
     return cuda::Where(args, CudaStream(context));
   }
 };

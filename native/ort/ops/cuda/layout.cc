@@ -102,7 +102,8 @@ class ExpandKernel final : public OpKernel {
     const std::vector<int64_t> asked = HostNumbers(shape_input);
     const Tensor target{nullptr, x.type, asked, true};
     std::vector<int64_t> shape;
-    BATCH_INVARIANT_RETURN_IF_ERROR(BroadcastShape("Expand", {&x, &target}, &shape));
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        BroadcastShape("Expand", std::array<const Tensor*, 2>{&x, &target}, &shape));
     BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, shape, &y));
     if (y.Elements() == 0) return Status::Ok();
     return CopyStrided(context, x.type, shape, x.data, BroadcastStrides(x.shape, shape), y.data,
