@@ -13,7 +13,7 @@ public sealed class BenchTests(Support.Models models) : IDisposable
     public async Task WritesARecord()
     {
         string file = Path.Combine(_temporary.Path, "bench.json");
-        ToolResult run = await Tool.Run("bench", models.Random, "--no-ops", "--batch", "1,2", "--threads", "1", "--json", file);
+        ToolResult run = await Tool.Run("bench", models.Random, "--no-ops", "--batch", "1,2", "--prompt", "20,40,1000000", "--threads", "1", "--json", file);
         Assert.Equal((ExitCode.Success, ""), (run.ExitCode, run.Error));
         Assert.Contains("GFLOP/s", run.Output, StringComparison.Ordinal);
 
@@ -29,6 +29,21 @@ public sealed class BenchTests(Support.Models models) : IDisposable
             Assert.True(peer > 0 && ours > 0);
             Assert.Equal(ours / peer, row.GetProperty("ratio").GetDouble(), 0.01);
         });
+
+        // The prompt that exceeds the model's context is left out.
+        JsonElement[] prompts = [.. subjects["prompt"]];
+        Assert.Equal([20, 40], prompts.Select(row => row.GetProperty("rows").GetInt32()));
+        foreach ((string rate, string time) in ((string, string)[])[("peerTokensPerSecond", "peerMicroseconds"), ("tokensPerSecond", "microseconds")])
+        {
+            Assert.All(prompts, row =>
+            {
+                double tokensPerSecond = row.GetProperty(rate).GetDouble();
+                Assert.Equal(row.GetProperty("rows").GetInt32() / row.GetProperty(time).GetDouble() * 1e6, tokensPerSecond, 0.01 * tokensPerSecond);
+            });
+            double[] loads = [.. subjects["load"].Select(row => row.GetProperty(time).GetDouble())];
+            Assert.Equal(2, loads.Length);
+            Assert.True(loads[0] > 0 && loads[1] > loads[0], $"{time}: {string.Join(", ", loads)}");
+        }
 
         JsonElement[] memory = [.. subjects["memory"]];
         Assert.Equal(2, memory.Length);

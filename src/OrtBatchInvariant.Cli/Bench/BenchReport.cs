@@ -15,6 +15,10 @@ internal static class BenchReport
         PrintOps([.. rows.Where(row => row.Subject == "op")], console);
         PrintModels("Tokens per second, GenAI's loop", "Batch", [.. rows.Where(row => row.Subject == "generate")],
             row => ($"{row.Rows}", row.PeerTokensPerSecond, row.TokensPerSecond), console);
+        PrintModels("Tokens of a prompt per second, to its first token", "Prompt", [.. rows.Where(row => row.Subject == "prompt")],
+            row => ($"{row.Rows}", row.PeerTokensPerSecond, row.TokensPerSecond), console);
+        PrintModels("Loading, milliseconds", "Until", [.. rows.Where(row => row.Subject == "load")],
+            row => (row.Shape["until ".Length..], row.PeerMicroseconds / 1000, row.Microseconds / 1000), console);
         PrintModels("Most memory of a process, MB", "When", [.. rows.Where(row => row.Subject == "memory")],
             row => (row.Shape, row.PeerMegabytes, row.Megabytes), console);
         console.MarkupLineInterpolated(CultureInfo.InvariantCulture,

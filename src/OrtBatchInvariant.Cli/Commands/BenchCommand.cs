@@ -14,7 +14,7 @@ namespace OrtBatchInvariant.Cli.Commands;
 internal static class BenchCommand
 {
     private sealed record Request(
-        IReadOnlyList<string> Models, IReadOnlyList<int> Batches, bool IsOpsOnly, bool IsModelsOnly, IReadOnlyList<string> Ops,
+        IReadOnlyList<string> Models, IReadOnlyList<int> Batches, IReadOnlyList<int> Prompts, bool IsOpsOnly, bool IsModelsOnly, IReadOnlyList<string> Ops,
         TimeSpan CellTime, bool IsLarge, string? JsonFile, int Threads);
 
     public static Command Create()
@@ -39,20 +39,30 @@ internal static class BenchCommand
         };
         var large = new Option<bool>("--large") { Description = "Operators with weights of 4096 x 14336, 1,024 rows and contexts of 8,192 tokens as well." };
         var batch = new Option<string>("--batch") { Description = "Batch sizes for models.", HelpName = "N,N,...", DefaultValueFactory = _ => "1,4,16" };
+        var prompt = new Option<string>("--prompt")
+        {
+            Description = "Lengths of prompts for models, in tokens; one that exceeds a model's context is left out.",
+            HelpName = "N,N,...",
+            DefaultValueFactory = _ => "512,2048",
+        };
         var memoryOf = new Option<KernelSet?>("--memory-of") { Description = "Measure the memory of this process, as another one asks.", Hidden = true };
         Option<string?> json = Arguments.JsonFile();
         Option<int?> threads = Arguments.Threads();
         var command = new Command("bench", "Time stock and batch-invariant kernels by turns, per operator and end to end.")
         {
-            models, ops, noOps, op, cellTime, large, batch, memoryOf, json, threads,
+            models, ops, noOps, op, cellTime, large, batch, prompt, memoryOf, json, threads,
         };
-        batch.Validators.Add(result =>
+        foreach ((Option<string> option, string example) in new[] { (batch, "1,4,16"), (prompt, "512,2048") })
         {
-            if (Batches(result.GetValueOrDefault<string>()) is null)
+            option.Validators.Add(result =>
             {
-                result.AddError("--batch takes numbers of 1 or more with commas between them, for example 1,4,16");
-            }
-        });
+                if (Numbers(result.GetValueOrDefault<string>()) is null)
+                {
+                    result.AddError($"{option.Name} takes numbers of 1 or more with commas between them, for example {example}");
+                }
+            });
+        }
+
         command.Validators.Add(result =>
         {
             if (result.GetValue(ops) && (result.GetValue(noOps) || result.GetValue(models) is { Length: > 0 }))
@@ -79,7 +89,8 @@ internal static class BenchCommand
                 : Run(
                     new Request(
                         named,
-                        Batches(parsed.GetRequiredValue(batch))!,
+                        Numbers(parsed.GetRequiredValue(batch))!,
+                        Numbers(parsed.GetRequiredValue(prompt))!,
                         parsed.GetValue(ops),
                         parsed.GetValue(noOps),
                         parsed.GetValue(op) ?? [],
@@ -92,10 +103,10 @@ internal static class BenchCommand
         return command;
     }
 
-    private static int[]? Batches(string? text)
+    private static int[]? Numbers(string? text)
     {
-        int[] sizes = [.. (text ?? "").Split(',').Select(size => int.TryParse(size, out int value) ? value : 0)];
-        return sizes.All(size => size > 0) ? sizes : null;
+        int[] numbers = [.. (text ?? "").Split(',').Select(number => int.TryParse(number, out int value) ? value : 0)];
+        return numbers.All(number => number > 0) ? numbers : null;
     }
 
     private static int MeasureMemory(string model, KernelSet kernels, int threads)
@@ -147,11 +158,19 @@ internal static class BenchCommand
 
             foreach (ModelFolder model in models)
             {
+                rows.AddRange(LoadBenchmark.Run(model, request.Threads, cancellation));
                 IProgressBar bar = addBar(model.Name);
                 rows.AddRange(GenerationBenchmark.Run(
                     model,
                     request.Threads,
                     request.Batches,
+                    new DirectProgress<(int Done, int Total)>(step => bar.Set(step.Done, step.Total)),
+                    cancellation));
+                bar = addBar($"{model.Name}, prompts");
+                rows.AddRange(PromptBenchmark.Run(
+                    model,
+                    request.Threads,
+                    request.Prompts,
                     new DirectProgress<(int Done, int Total)>(step => bar.Set(step.Done, step.Total)),
                     cancellation));
                 rows.AddRange(MemoryBenchmark.Run(model, kernels => InFreshProcess(model, kernels, request.Threads)));

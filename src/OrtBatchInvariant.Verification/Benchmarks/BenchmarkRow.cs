@@ -7,7 +7,7 @@ public sealed record BenchmarkRow
 {
     internal const string StockPeer = "ONNX Runtime CPU";
 
-    /// <summary>What is measured: <c>op</c>, <c>generate</c> or <c>memory</c>.</summary>
+    /// <summary>What is measured: <c>op</c>, <c>generate</c>, <c>prompt</c>, <c>load</c> or <c>memory</c>.</summary>
     public required string Subject { get; init; }
 
     /// <summary>The operator, or the model.</summary>

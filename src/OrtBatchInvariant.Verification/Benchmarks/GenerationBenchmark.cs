@@ -62,19 +62,9 @@ public static class GenerationBenchmark
     /// <summary>Generates tokens for some sequences after prompts of random tokens; the rate is that of the decode steps.</summary>
     internal static double TokensPerSecond(HostedModel model, int batch, int newTokens)
     {
-        try
+        double rate = 0;
+        Generate(model, batch, PromptTokens, newTokens, generator =>
         {
-            int[] tokens = RandomTokens.Draw(model.Folder, batch * PromptTokens, new Random(batch));
-            using var parameters = new GeneratorParams(model.Model);
-            parameters.SetSearchOption("batch_size", batch);
-            parameters.SetSearchOption("max_length", PromptTokens + newTokens);
-
-            // No row ends early.
-            parameters.SetSearchOption("min_length", PromptTokens + newTokens);
-            parameters.SetSearchOption("do_sample", false);
-            using var generator = new Generator(model.Model, parameters);
-            generator.AppendTokens(tokens);
-            generator.GenerateNextToken();
             long begin = Stopwatch.GetTimestamp();
             int steps = 0;
             while (!generator.IsDone())
@@ -83,7 +73,28 @@ public static class GenerationBenchmark
                 steps++;
             }
 
-            return batch * steps / Stopwatch.GetElapsedTime(begin).TotalSeconds;
+            rate = batch * steps / Stopwatch.GetElapsedTime(begin).TotalSeconds;
+        });
+        return rate;
+    }
+
+    /// <summary>Generates the first token after prompts of random tokens, then does what follows.</summary>
+    internal static void Generate(HostedModel model, int batch, int promptTokens, int newTokens, Action<Generator> afterFirst)
+    {
+        try
+        {
+            int[] tokens = RandomTokens.Draw(model.Folder, batch * promptTokens, new Random(batch));
+            using var parameters = new GeneratorParams(model.Model);
+            parameters.SetSearchOption("batch_size", batch);
+            parameters.SetSearchOption("max_length", promptTokens + newTokens);
+
+            // No row ends early.
+            parameters.SetSearchOption("min_length", promptTokens + newTokens);
+            parameters.SetSearchOption("do_sample", false);
+            using var generator = new Generator(model.Model, parameters);
+            generator.AppendTokens(tokens);
+            generator.GenerateNextToken();
+            afterFirst(generator);
         }
         catch (OnnxRuntimeGenAIException exception)
         {
