@@ -7,11 +7,12 @@ namespace OrtBatchInvariant;
 /// <summary>Which kernel serves each node of a session, and whether its result can depend on the batch.</summary>
 public sealed class CoverageReport
 {
-    private CoverageReport(string provider, string device, string selfTest, string instructionSet, IReadOnlyList<CoverageNode> nodes)
+    private CoverageReport(string provider, string device, string selfTest, StreamUse? streams, string instructionSet, IReadOnlyList<CoverageNode> nodes)
     {
         Provider = provider;
         Device = device;
         SelfTest = selfTest;
+        Streams = streams;
         InstructionSet = instructionSet;
         Nodes = nodes;
         VaryingNodes = [.. nodes.Where(node => node.ServedBy == ServedBy.StockVarying)];
@@ -26,6 +27,9 @@ public sealed class CoverageReport
     /// <summary>What the process compared on a GPU before it took it: numbers of comparisons and results, and the time. Empty on the
     /// CPU.</summary>
     public string SelfTest { get; }
+
+    /// <summary>Where the kernels of a session on a GPU enqueued until this report was read; null on the CPU.</summary>
+    public StreamUse? Streams { get; }
 
     /// <summary>The instruction set of the kernels, for example <c>avx2</c>.</summary>
     public string InstructionSet { get; }
@@ -91,7 +95,7 @@ public sealed class CoverageReport
 
         string? json = NativeCoverageReports.TryRead(lease.ReportId);
         GC.KeepAlive(lease);
-        return json is not null ? Parse(json) : new CoverageReport(BatchInvariantProvider.Name, "cpu", "", "", []);
+        return json is not null ? Parse(json) : new CoverageReport(BatchInvariantProvider.Name, "cpu", "", null, "", []);
     }
 
     /// <summary>Frees the native copy of a report. Reports that were read already stay valid.</summary>
@@ -111,7 +115,7 @@ public sealed class CoverageReport
             CoverageReportJson? report = JsonSerializer.Deserialize(json, CoverageReportJsonContext.Default.CoverageReportJson);
             if (report is { Provider: { } provider, Device: { } device, InstructionSet: { } instructionSet, Nodes: { } nodes })
             {
-                return new CoverageReport(provider, device, report.SelfTest, instructionSet, nodes);
+                return new CoverageReport(provider, device, report.SelfTest, report.Streams, instructionSet, nodes);
             }
         }
         catch (JsonException exception)

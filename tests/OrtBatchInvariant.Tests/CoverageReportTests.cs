@@ -35,6 +35,14 @@ public sealed class CoverageReportTests
         CoverageReport.Parse("""{"provider":"p","device":"cuda:0 GPU","selfTest":"212 comparisons","instructionSet":"avx2","nodes":[]}""").SelfTest);
 
     [Fact]
+    public void StreamsOfADeviceAreRead()
+    {
+        const string Json = """{"provider":"p","device":"cuda:0 GPU","instructionSet":"avx2","streams":{"runs":3,"runsOnSeveral":0,"callsOnGiven":41,"callsOnOwn":2},"nodes":[]}""";
+        Assert.Equal(new StreamUse(3, 0, 41, 2), CoverageReport.Parse(Json).Streams);
+        Assert.Null(Report(Ours).Streams);
+    }
+
+    [Fact]
     public void SummaryCountsEqualNodesInOrder() =>
         Assert.Equal(
             [

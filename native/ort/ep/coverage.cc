@@ -160,6 +160,14 @@ std::string ToJson(const CoverageReport& report) {
   AppendJsonField(json, "device", report.device, false);
   AppendJsonField(json, "selfTest", report.self_test, false);
   AppendJsonField(json, "instructionSet", report.instruction_set, false);
+  if (report.streams != nullptr) {
+    const StreamUse& streams = *report.streams;
+    AppendJsonString(json, "streams");
+    json += ":{\"runs\":" + std::to_string(streams.runs) +
+            ",\"runsOnSeveral\":" + std::to_string(streams.runs_on_several) +
+            ",\"callsOnGiven\":" + std::to_string(streams.calls_on_given) +
+            ",\"callsOnOwn\":" + std::to_string(streams.calls_on_own) + "},";
+  }
   AppendJsonString(json, "nodes");
   json += ":[";
   bool is_first = true;

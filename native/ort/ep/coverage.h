@@ -3,8 +3,10 @@
 #ifndef BATCH_INVARIANT_ORT_EP_COVERAGE_H_
 #define BATCH_INVARIANT_ORT_EP_COVERAGE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,9 +36,19 @@ struct NodeCoverage {
   bool has_kernel = false;                   // a kernel of ours was created for it
 };
 
+// Where a session's kernels on a device enqueued so far, graphs that were replayed apart. Written by
+// the one run at a time, read by any thread.
+struct StreamUse {
+  std::atomic<int64_t> runs = 0;             // in which kernels were called
+  std::atomic<int64_t> runs_on_several = 0;  // of these, those whose kernels had different streams
+  std::atomic<int64_t> calls_on_given = 0;   // kernel calls on a stream that ONNX Runtime named
+  std::atomic<int64_t> calls_on_own = 0;     // kernel calls on the session's own stream
+};
+
 struct CoverageReport {
   std::string device;
-  std::string self_test;  // of the device; empty on the CPU
+  std::string self_test;                     // of the device; empty on the CPU
+  std::shared_ptr<const StreamUse> streams;  // null on the CPU
   std::string instruction_set;
   // By GraphKey; the nodes of one graph in its own order.
   std::map<std::string, std::vector<NodeCoverage>> graphs;

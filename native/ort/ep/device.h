@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "ort/ep/coverage.h"
 #include "ort/ops/fusion.h"
 #include "ort/ops/op.h"
 
@@ -32,6 +33,9 @@ class DeviceSession {
   virtual std::string Describe() const = 0;
   // What the process compared on this device before it took it; empty if there is nothing to say.
   virtual std::string SelfTest() const = 0;
+
+  // Counts on while the session runs.
+  virtual std::shared_ptr<const StreamUse> Streams() const = 0;
 
   // Memory of this session alone, for what ONNX Runtime allocates while it runs.
   virtual Status CreateAllocator(const OrtMemoryInfo* info, OrtAllocator** allocator) = 0;

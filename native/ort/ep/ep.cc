@@ -80,7 +80,10 @@ BatchInvariantEp::BatchInvariantEp(std::span<const OpDefinition> ops,
       on_cuda_(device_ != nullptr || (options_.dry_run && options_.device == "cuda")) {
   ort_version_supported = kOrtApiVersion;
   report_.device = device_ != nullptr ? device_->Describe() : on_cuda_ ? "cuda" : "cpu";
-  if (device_ != nullptr) report_.self_test = device_->SelfTest();
+  if (device_ != nullptr) {
+    report_.self_test = device_->SelfTest();
+    report_.streams = device_->Streams();
+  }
   report_.instruction_set = cpu::Name(options_.instruction_set);
   // Of a graph that folds to constants nothing is asked: its report is this one.
   if (!options_.report_id.empty()) StoreReport(options_.report_id, report_);

@@ -163,7 +163,9 @@ void* OpContext::Stream() {
   if (stream_ != nullptr) return stream_;
   OrtStatus* status = Ort::GetApi().KernelContext_GetGPUComputeStream(context_, &stream_);
   if (status != nullptr) Ort::GetApi().ReleaseStatus(status);
-  if (stream_ == nullptr) stream_ = device_->Stream();
+  const bool is_given = stream_ != nullptr;
+  if (!is_given) stream_ = device_->Stream();
+  device_->NoteStream(stream_, is_given);
   return stream_;
 }
 

@@ -24,6 +24,12 @@ class DeviceServices {
   // The stream that a kernel without one from ONNX Runtime enqueues on.
   virtual void* Stream() = 0;
 
+  // Told the stream of each kernel call, and whether ONNX Runtime named it.
+  virtual void NoteStream(void* stream, bool is_given) {
+    (void)stream;
+    (void)is_given;
+  }
+
   // Copies between two places of the device, or from the host; done when it returns.
   virtual Status Copy(void* to, const void* from, size_t bytes) = 0;
 

@@ -9,17 +9,21 @@ namespace OrtBatchInvariant.Verification.Device;
 /// </summary>
 public sealed class DecoderModel : IDisposable
 {
+    // Its coverage report is found by them.
+    private readonly SessionOptions _sessionOptions;
+
     private int _graphs;
 
     private DecoderModel(
-        ModelFolder folder, DecoderModelOptions options, InferenceSession session, DecoderShape shape, OrtEpDevice? device, CoverageReport? coverage)
+        ModelFolder folder, DecoderModelOptions options, SessionOptions sessionOptions, InferenceSession session, DecoderShape shape, OrtEpDevice? device)
     {
+        _sessionOptions = sessionOptions;
         Folder = folder;
         Options = options;
         Session = session;
         Memory = new DeviceMemory(device);
-        DeviceName = device is null ? Processor.Name : coverage?.Device ?? Processor.GpuName(device);
-        Coverage = coverage;
+        Coverage = ReadCoverage();
+        DeviceName = device is null ? Processor.Name : Coverage?.Device ?? Processor.GpuName(device);
         Shape = shape;
     }
 
@@ -32,7 +36,7 @@ public sealed class DecoderModel : IDisposable
     /// <summary>Sizes and element types.</summary>
     public DecoderShape Shape { get; }
 
-    /// <summary>Which kernel serves each node; null with stock kernels.</summary>
+    /// <summary>Which kernel serves each node, as it was when the model was loaded; null with stock kernels.</summary>
     public CoverageReport? Coverage { get; }
 
     /// <summary>The processor or GPU that it runs on.</summary>
@@ -69,8 +73,7 @@ public sealed class DecoderModel : IDisposable
         {
             OrtEpDevice? device = AppendProviders(sessionOptions, options);
             session = NewSession(folder, graph, sessionOptions);
-            CoverageReport? coverage = options.Kernels == KernelSet.BatchInvariant ? CoverageReport.ForSession(sessionOptions) : null;
-            return new DecoderModel(folder, options, session, DecoderShape.Read(folder, session), device, coverage);
+            return new DecoderModel(folder, options, sessionOptions, session, DecoderShape.Read(folder, session), device);
         }
         catch (Exception exception)
         {
@@ -80,6 +83,9 @@ public sealed class DecoderModel : IDisposable
                 : exception;
         }
     }
+
+    /// <summary>The coverage report as it is now, with the streams of all runs so far; null with stock kernels.</summary>
+    public CoverageReport? ReadCoverage() => Options.Kernels == KernelSet.BatchInvariant ? CoverageReport.ForSession(_sessionOptions) : null;
 
     /// <summary>Ends the profile that <see cref="DecoderModelOptions.ProfilePrefix"/> asked for.</summary>
     /// <returns>The profile's file.</returns>

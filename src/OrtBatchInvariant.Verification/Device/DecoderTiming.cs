@@ -13,9 +13,16 @@ public static class DecoderTiming
     {
         // As long a KV buffer as a conversation needs that goes on.
         var batch = new DecoderBatch(model, rows, past + 64);
-        batch.Pretend(past, seed: 5);
-        Action step = batch.RepeatableStep(RandomTokens(model, rows, seed: 6));
-        return new TimedRun(batch, step);
+        try
+        {
+            batch.Pretend(past, seed: 5);
+            return new TimedRun(batch, batch.RepeatableStep(RandomTokens(model, rows, seed: 6)));
+        }
+        catch
+        {
+            batch.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Opens a prefill for timing.</summary>

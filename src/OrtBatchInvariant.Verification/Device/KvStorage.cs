@@ -11,6 +11,9 @@ namespace OrtBatchInvariant.Verification.Device;
 /// </summary>
 internal sealed class KvStorage : IDisposable
 {
+    // Odd, in elements too, so that no two rows are alike; and more than caches near a processor hold.
+    private const int NoiseBytes = 16_777_214;
+
     private readonly DecoderModel _model;
     private readonly List<OrtValue> _values = [];
     private OrtValue? _logits;
@@ -32,10 +35,10 @@ internal sealed class KvStorage : IDisposable
         {
             foreach (CacheValue cache in model.Shape.Cache)
             {
-                long[] shape = Shape(cache, rows);
-                _values.Add(model.Memory.Allocate(cache.Type, shape));
-                model.Memory.Fill(_values[^1], cache.Type, poisons ? (byte)0xFF : (byte)0, shape);
+                _values.Add(model.Memory.Allocate(cache.Type, Shape(cache, rows)));
             }
+
+            FillAll(bytes => bytes.Fill(poisons ? (byte)0xFF : (byte)0));
         }
         catch
         {
@@ -92,16 +95,20 @@ internal sealed class KvStorage : IDisposable
         }
     }
 
-    /// <summary>Fills all rows with random numbers.</summary>
+    /// <summary>Fills all rows with random numbers, which repeat after some.</summary>
     public void Randomize(int seed)
     {
-        for (int i = 0; i < _values.Count; i++)
+        byte[] noise = new byte[NoiseBytes];
+        FillWithNoise(noise, seed);
+        FillAll(bytes =>
         {
-            CacheValue cache = _model.Shape.Cache[i];
-            using OrtValue noise = DeviceMemory.AllocateHost(cache.Type, Shape(cache, Rows));
-            FillWithNoise(noise.GetTensorMutableRawData(), seed);
-            _model.Memory.Copy(noise, _values[i]);
-        }
+            for (; bytes.Length > noise.Length; bytes = bytes[noise.Length..])
+            {
+                noise.CopyTo(bytes);
+            }
+
+            noise.AsSpan(0, bytes.Length).CopyTo(bytes);
+        });
     }
 
     public void Dispose()
@@ -112,6 +119,31 @@ internal sealed class KvStorage : IDisposable
             value.Dispose();
         }
     }
+
+    // Each buffer is filled where it is in host memory; else one piece of that serves all buffers of a shape.
+    private void FillAll(FillBytes fill)
+    {
+        if (_model.Memory.IsHost)
+        {
+            _values.ForEach(value => fill(value.GetTensorMutableRawData()));
+            return;
+        }
+
+        foreach (IGrouping<(TensorElementType, long, long), int> alike in Enumerable.Range(0, _values.Count).GroupBy(i => Alike(_model.Shape.Cache[i])))
+        {
+            CacheValue cache = _model.Shape.Cache[alike.First()];
+            using OrtValue host = DeviceMemory.AllocateHost(cache.Type, Shape(cache, Rows));
+            fill(host.GetTensorMutableRawData());
+            foreach (int i in alike)
+            {
+                _model.Memory.Copy(host, _values[i]);
+            }
+        }
+
+        static (TensorElementType Type, long Heads, long Size) Alike(CacheValue cache) => (cache.Type, cache.HeadCount, cache.HeadSize);
+    }
+
+    private delegate void FillBytes(Span<byte> bytes);
 
     // A system that promises more memory than it has would end the process once the buffers are filled.
     private void CheckMemory()

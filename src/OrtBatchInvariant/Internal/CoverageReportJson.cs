@@ -4,7 +4,7 @@ namespace OrtBatchInvariant.Internal;
 
 /// <summary>The JSON form of a coverage report, as the native library writes it.</summary>
 internal sealed record CoverageReportJson(
-    string Provider, string Device, string InstructionSet, IReadOnlyList<CoverageNode> Nodes, string SelfTest = "");
+    string Provider, string Device, string InstructionSet, IReadOnlyList<CoverageNode> Nodes, string SelfTest = "", StreamUse? Streams = null);
 
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,

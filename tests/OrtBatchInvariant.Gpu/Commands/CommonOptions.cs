@@ -52,9 +52,14 @@ internal sealed class CommonOptions
 /// <summary>What the options of a check were given.</summary>
 internal sealed record CommonValues(int? DeviceId, string ModelsFolder, string? JsonFile, bool IsQuick, bool Stock)
 {
+    private const int QuickRows = 4;
+
     public IReadOnlyList<TestModel> Models => TestModel.For(DeviceId is not null, IsQuick);
 
     public IReadOnlyList<KernelSet> Kernels => Stock ? [KernelSet.Stock, KernelSet.BatchInvariant] : [KernelSet.BatchInvariant];
+
+    /// <summary>Of batches that could have up to so many rows, how many they have.</summary>
+    public int Rows(int rows) => IsQuick ? Math.Min(rows, QuickRows) : rows;
 
     public DecoderModelOptions Options(KernelSet kernels) => new() { DeviceId = DeviceId, Kernels = kernels };
 

@@ -75,7 +75,7 @@ internal static class ConvertedCommand
 
         var audit = new AuditOptions
         {
-            IsQuick = true, MaxRows = 16, HostileTokens = model.HostileTokens, Seed = Random.Shared.Next(), FindsBlame = false,
+            IsQuick = true, MaxRows = values.Rows(16), HostileTokens = model.HostileTokens, Seed = Random.Shared.Next(), FindsBlame = false,
             Axes = [.. AuditAxis.All.Where(axis => s_axes.Contains(axis.Id))],
         };
         InvarianceAudit.Run(converted, options, audit, axisDone: axis => report.AddAxis(model.Name, "converted", axis, mustHold: true));
@@ -85,19 +85,8 @@ internal static class ConvertedCommand
         CheckReport report, TestModel model, string name, ModelFolder folder, DecoderModelOptions options, byte[][] expected, string detail)
     {
         using DecoderModel custom = DecoderModel.Open(folder, options);
-        byte[][] actual = Logits(custom, model);
-        int size = custom.Shape.LogitsBytes / custom.Shape.VocabularySize;
-        long compared = 0, different = 0;
-        foreach ((byte[] a, byte[] b) in expected.Zip(actual))
-        {
-            compared += a.Length / size;
-            for (int i = 0; i < a.Length; i += size)
-            {
-                different += a.AsSpan(i, size).SequenceEqual(b.AsSpan(i, size)) ? 0 : 1;
-            }
-        }
-
-        report.AddComparison($"{model.Name}, {name}: the provider's bytes", model.Name, compared, different, detail);
+        report.AddComparison(
+            $"{model.Name}, {name}: the provider's bytes", model.Name, expected, Logits(custom, model), custom.Shape.LogitsBytes / custom.Shape.VocabularySize, detail);
     }
 
     // Prompts of several lengths together, steps, a longer prompt alone, and a chunk after it: all logits.

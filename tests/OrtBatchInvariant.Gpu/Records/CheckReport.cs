@@ -28,12 +28,24 @@ internal sealed class CheckReport
 
     public void Add(string name, bool passed, string detail) => Add(new Check(name, passed, detail));
 
-    /// <summary>A comparison of logits, all of which must be equal.</summary>
-    public void AddComparison(string name, string model, long compared, long different, string detail) => Add(
-        new Check(name, different == 0 && compared > 0, $"{Number(different)} of {Number(compared)} logits differ{detail}")
+    /// <summary>Two lists of logits of a number of bytes each, all of which must be equal.</summary>
+    public void AddComparison(string name, string model, IReadOnlyList<byte[]> expected, IReadOnlyList<byte[]> actual, int elementBytes, string detail = "")
+    {
+        long compared = 0, different = 0;
+        foreach ((byte[] a, byte[] b) in expected.Zip(actual))
+        {
+            compared += a.Length / elementBytes;
+            for (int i = 0; i < a.Length; i += elementBytes)
+            {
+                different += a.AsSpan(i, elementBytes).SequenceEqual(b.AsSpan(i, elementBytes)) ? 0 : 1;
+            }
+        }
+
+        Add(new Check(name, different == 0 && compared > 0 && expected.Count == actual.Count, $"{Number(different)} of {Number(compared)} logits differ{detail}")
         {
             Model = model, ElementsCompared = compared, ElementsDifferent = different,
         });
+    }
 
     public void AddAxis(string model, string kernels, AuditAxisResult axis, bool mustHold)
     {

@@ -68,6 +68,8 @@ Status CudaSession::CreateAllocator(const OrtMemoryInfo* info, OrtAllocator** al
 Status CudaSession::OnRunStart(const OrtRunOptions* options) {
   BATCH_INVARIANT_RETURN_IF_ERROR(
       CudaStatus(cudaSetDevice(device_.ordinal), "selecting the device"));
+  stream_of_run_ = nullptr;
+  is_on_several_ = false;
   if (!capture_) return Status::Ok();
   const int id = GraphId(options);
   if (id < 0) return Status::Ok();
@@ -95,6 +97,17 @@ Status CudaSession::OnRunEnd(const OrtRunOptions* options, bool sync) {
     }
   }
   return sync ? Sync() : Status::Ok();
+}
+
+void CudaSession::NoteStream(void* stream, bool is_given) {
+  ++(is_given ? stream_use_->calls_on_given : stream_use_->calls_on_own);
+  if (stream_of_run_ == nullptr) {
+    stream_of_run_ = stream;
+    ++stream_use_->runs;
+  } else if (stream != stream_of_run_ && !is_on_several_) {
+    is_on_several_ = true;
+    ++stream_use_->runs_on_several;
+  }
 }
 
 Status CudaSession::Sync() {

@@ -33,6 +33,7 @@ class CudaSession final : public DeviceSession, private DeviceServices {
   DeviceServices* services() override { return this; }
   std::string Describe() const override;
   std::string SelfTest() const override { return self_test_; }
+  std::shared_ptr<const StreamUse> Streams() const override { return stream_use_; }
   Status CreateAllocator(const OrtMemoryInfo* info, OrtAllocator** allocator) override;
   Status OnRunStart(const OrtRunOptions* options) override;
   Status OnRunEnd(const OrtRunOptions* options, bool sync) override;
@@ -52,6 +53,7 @@ class CudaSession final : public DeviceSession, private DeviceServices {
 
   // Only the thread of the one run at a time asks, and only it begins and ends a capture.
   void* Stream() override { return capturing_ == kNotCapturing ? stream_ : capture_stream_; }
+  void NoteStream(void* stream, bool is_given) override;
   Status Synchronize() override { return Sync(); }
   Status Copy(void* to, const void* from, size_t bytes) override;
   Status Workspace(void* stream, size_t bytes, void** memory) override;
@@ -71,6 +73,9 @@ class CudaSession final : public DeviceSession, private DeviceServices {
   mutable std::mutex graph_mutex_;
   std::map<int, Graph> graphs_;
   int capturing_ = kNotCapturing;
+  const std::shared_ptr<StreamUse> stream_use_ = std::make_shared<StreamUse>();
+  void* stream_of_run_ = nullptr;  // that the first kernel of the run had
+  bool is_on_several_ = false;
 
   static constexpr int kNotCapturing = -1;
 };
