@@ -1,10 +1,11 @@
-// silu(a gate) * (a up) in one product has the bytes of the nodes one by one, from every kernel; and
-// kernels that start before the ones ahead have finished see what those wrote.
+// silu(a gate) * (a up) in one product has the bytes of the nodes one by one, from every kernel;
+// and kernels that start before the ones ahead have finished see what those wrote.
 #include <vector>
 
 #include "batch_invariant/cuda/elementwise.h"
 #include "batch_invariant/cuda/gemm.h"
 #include "batch_invariant/cuda/norm.h"
+#include "cuda/common/data_type_of.h"
 #include "cuda/common/device_test.h"
 #include "kernels/cuda/gemm/gemm_kernels.h"
 
@@ -12,21 +13,10 @@ namespace batch_invariant::cuda::test {
 namespace {
 
 template <typename T>
-constexpr ElementType TypeOf() {
-  if (std::is_same_v<T, float>) return ElementType::kFloat32;
-  return std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16;
-}
-template <typename T>
-constexpr DataType DataTypeOf() {
-  if (std::is_same_v<T, float>) return DataType::kFloat32;
-  return std::is_same_v<T, __half> ? DataType::kFloat16 : DataType::kBFloat16;
-}
-
-template <typename T>
 GemmArgs Args(const T* a, std::int64_t stride, std::int64_t m, std::int64_t n, std::int64_t k,
               const void* packed, T* y) {
   GemmArgs g;
-  g.type = TypeOf<T>();
+  g.type = ElementTypeOf<T>();
   g.m = m;
   g.n = n;
   g.k = k;
@@ -40,7 +30,7 @@ GemmArgs Args(const T* a, std::int64_t stride, std::int64_t m, std::int64_t n, s
 template <typename T>
 void Multiply(const T* a, const T* b, T* y, std::int64_t count) {
   const std::int64_t shape[] = {count}, one[] = {1};
-  ASSERT_STATUS_OK(Binary({BinaryOp::kMul, DataTypeOf<T>(), shape, a, one, b, one, y}, nullptr));
+  ASSERT_STATUS_OK(Binary({BinaryOp::kMul, TypeOf<T>(), shape, a, one, b, one, y}, nullptr));
 }
 
 template <typename T>
@@ -57,14 +47,14 @@ void RunEveryKernel(std::int64_t n, std::int64_t k, const std::vector<std::int64
   Buffer<T> gate(k * n), up(k * n);
   Randomize(gate.data(), gate.size(), n);
   Randomize(up.data(), up.size(), n);
-  Buffer<unsigned char> packed_gate(PackedGemmWeightBytes(TypeOf<T>(), k, n)),
-      packed_up(PackedGemmWeightBytes(TypeOf<T>(), k, n)),
-      packed(PackedGemmWeightBytes(TypeOf<T>(), k, 2 * n));
-  ASSERT_STATUS_OK(PackGemmWeights(TypeOf<T>(), k, n, {gate.data(), n, 1}, packed_gate.data(),
-                                   nullptr));
+  Buffer<unsigned char> packed_gate(PackedGemmWeightBytes(ElementTypeOf<T>(), k, n)),
+      packed_up(PackedGemmWeightBytes(ElementTypeOf<T>(), k, n)),
+      packed(PackedGemmWeightBytes(ElementTypeOf<T>(), k, 2 * n));
   ASSERT_STATUS_OK(
-      PackGemmWeights(TypeOf<T>(), k, n, {up.data(), n, 1}, packed_up.data(), nullptr));
-  ASSERT_STATUS_OK(PackGatedGemmWeights(TypeOf<T>(), k, n, {gate.data(), n, 1},
+      PackGemmWeights(ElementTypeOf<T>(), k, n, {gate.data(), n, 1}, packed_gate.data(), nullptr));
+  ASSERT_STATUS_OK(
+      PackGemmWeights(ElementTypeOf<T>(), k, n, {up.data(), n, 1}, packed_up.data(), nullptr));
+  ASSERT_STATUS_OK(PackGatedGemmWeights(ElementTypeOf<T>(), k, n, {gate.data(), n, 1},
                                         {up.data(), n, 1}, packed.data(), nullptr));
   ASSERT_CUDA(cudaDeviceSynchronize());
   ASSERT_TRUE(packed.GuardsIntact());
@@ -76,7 +66,7 @@ void RunEveryKernel(std::int64_t n, std::int64_t k, const std::vector<std::int64
       ASSERT_STATUS_OK(
           Gemm(Args(a.data(), stride, m, n, k, packed_gate.data(), g.data()), nullptr));
       ASSERT_STATUS_OK(Gemm(Args(a.data(), stride, m, n, k, packed_up.data(), u.data()), nullptr));
-      UnaryArgs unary{UnaryOp::kSigmoid, DataTypeOf<T>(), m, n, 1.0f, g.data(), nullptr, s.data()};
+      UnaryArgs unary{UnaryOp::kSigmoid, TypeOf<T>(), m, n, 1.0f, g.data(), nullptr, s.data()};
       ASSERT_STATUS_OK(Unary(unary, nullptr));
       Multiply(g.data(), s.data(), s.data(), m * n);
       Multiply(s.data(), u.data(), s.data(), m * n);
@@ -142,11 +132,11 @@ TYPED_TEST(GatedGemmTest, KernelsThatOverlapSeeEachOther) {
   // Small, so that no product leaves fp16.
   FillValue<<<(kWidth + 255) / 256, 256>>>(gamma.data(), kWidth, 0x1p-6f);
   Randomize(first.data(), first.size(), kWidth);
-  Buffer<unsigned char> packed_up(PackedGemmWeightBytes(TypeOf<T>(), kWidth, 2 * kInner)),
-      packed_down(PackedGemmWeightBytes(TypeOf<T>(), kInner, kWidth));
-  ASSERT_STATUS_OK(PackGatedGemmWeights(TypeOf<T>(), kWidth, kInner, {up.data(), kInner, 1},
+  Buffer<unsigned char> packed_up(PackedGemmWeightBytes(ElementTypeOf<T>(), kWidth, 2 * kInner)),
+      packed_down(PackedGemmWeightBytes(ElementTypeOf<T>(), kInner, kWidth));
+  ASSERT_STATUS_OK(PackGatedGemmWeights(ElementTypeOf<T>(), kWidth, kInner, {up.data(), kInner, 1},
                                         {up.data(), kInner, 1}, packed_up.data(), nullptr));
-  ASSERT_STATUS_OK(PackGemmWeights(TypeOf<T>(), kInner, kWidth, {down.data(), kWidth, 1},
+  ASSERT_STATUS_OK(PackGemmWeights(ElementTypeOf<T>(), kInner, kWidth, {down.data(), kWidth, 1},
                                    packed_down.data(), nullptr));
   ASSERT_CUDA(cudaDeviceSynchronize());
   cudaStream_t stream;
@@ -158,7 +148,7 @@ TYPED_TEST(GatedGemmTest, KernelsThatOverlapSeeEachOther) {
       };
       for (int round = 0; round < kRounds; ++round) {
         NormArgs norm;
-        norm.type = TypeOf<T>();
+        norm.type = ElementTypeOf<T>();
         norm.rows = m;
         norm.width = kWidth;
         norm.epsilon = 1e-5f;

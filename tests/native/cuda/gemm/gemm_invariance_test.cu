@@ -3,17 +3,12 @@
 #include <vector>
 
 #include "batch_invariant/cuda/gemm.h"
+#include "cuda/common/data_type_of.h"
 #include "cuda/common/device_test.h"
 #include "cuda/gemm/reference.cuh"
 
 namespace batch_invariant::cuda::test {
 namespace {
-
-template <typename T>
-constexpr ElementType TypeOf() {
-  if (std::is_same_v<T, float>) return ElementType::kFloat32;
-  return std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16;
-}
 
 template <typename T>
 class GemmInvarianceTest : public ::testing::Test {
@@ -22,7 +17,7 @@ class GemmInvarianceTest : public ::testing::Test {
   static Status Run(const T* a, const T* b, std::int64_t first, std::int64_t rows, std::int64_t n,
                     std::int64_t k, T* y, Stream stream = nullptr) {
     GemmArgs g;
-    g.type = TypeOf<T>();
+    g.type = ElementTypeOf<T>();
     g.m = rows;
     g.n = n;
     g.k = k;

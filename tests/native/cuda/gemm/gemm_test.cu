@@ -5,18 +5,13 @@
 
 #include "batch_invariant/cuda/elementwise.h"
 #include "batch_invariant/cuda/gemm.h"
+#include "cuda/common/data_type_of.h"
 #include "cuda/common/device_test.h"
 #include "cuda/gemm/reference.cuh"
 #include "kernels/cuda/gemm/gemm_kernels.h"
 
 namespace batch_invariant::cuda::test {
 namespace {
-
-template <typename T>
-constexpr ElementType TypeOf() {
-  if (std::is_same_v<T, float>) return ElementType::kFloat32;
-  return std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16;
-}
 
 DeviceInfo Device() {
   DeviceInfo device;
@@ -41,7 +36,7 @@ class GemmTest : public ::testing::Test {
   static GemmArgs Args(const T* a, const T* b, std::int64_t m, std::int64_t n, std::int64_t k,
                        std::int64_t stride, T* y) {
     GemmArgs g;
-    g.type = TypeOf<T>();
+    g.type = ElementTypeOf<T>();
     g.m = m;
     g.n = n;
     g.k = k;
@@ -100,8 +95,8 @@ TYPED_TEST(GemmTest, EachKernelOnce) {
   const DeviceInfo device = Device();
   const std::int64_t m = 17, n = 72, k = 328;
   Buffer<T> a(m * k), by_rows(n * k), by_columns(n * k), expected(m * n), y(m * n);
-  Buffer<unsigned char> packed(PackedGemmWeightBytes(TypeOf<T>(), k, n)),
-      alternating(PackedGemmWeightBytes(TypeOf<T>(), k, 2 * n));
+  Buffer<unsigned char> packed(PackedGemmWeightBytes(ElementTypeOf<T>(), k, n)),
+      alternating(PackedGemmWeightBytes(ElementTypeOf<T>(), k, 2 * n));
   Randomize(a.data(), a.size(), k);
   Randomize(by_columns.data(), by_columns.size(), n);
   const std::vector<T> stored = by_columns.Host();
@@ -109,9 +104,9 @@ TYPED_TEST(GemmTest, EachKernelOnce) {
   for (std::int64_t i = 0; i < n * k; ++i) transposed[i] = stored[i % k * n + i / k];
   by_rows.Set(transposed);
   const MatrixView view{by_columns.data(), n, 1};
-  ASSERT_STATUS_OK(PackGemmWeights(TypeOf<T>(), k, n, view, packed.data(), nullptr));
+  ASSERT_STATUS_OK(PackGemmWeights(ElementTypeOf<T>(), k, n, view, packed.data(), nullptr));
   ASSERT_STATUS_OK(
-      PackGatedGemmWeights(TypeOf<T>(), k, n, view, view, alternating.data(), nullptr));
+      PackGatedGemmWeights(ElementTypeOf<T>(), k, n, view, view, alternating.data(), nullptr));
   TestFixture::Reference(a.data(), by_rows.data(), m, n, k, k, expected.data());
   GemmArgs rows = TestFixture::Args(a.data(), by_rows.data(), m, n, k, k, y.data());
   GemmArgs columns = rows, ready = rows;
@@ -124,7 +119,7 @@ TYPED_TEST(GemmTest, EachKernelOnce) {
   gated.packed_b = alternating.data();
   gated.silu_gated = true;
   Buffer<T> expected_gated(m * n);
-  GatedArgs gate{UnaryOp::kSilu, TypeOf<T>(), true};
+  GatedArgs gate{UnaryOp::kSilu, ElementTypeOf<T>(), true};
   gate.rows = m;
   gate.width = gate.gate_stride = gate.up_stride = gate.y_stride = n;
   gate.gate = gate.up = expected.data();
@@ -165,7 +160,7 @@ TYPED_TEST(GemmTest, LayoutsAndAlignmentChangeNoByte) {
           Finish<T>(sums.data(), nullptr, 0, 0, 1.0f, 1.0f, s.m, s.n, expected.data(), s.n);
 
           GemmArgs g;
-          g.type = TypeOf<T>();
+          g.type = ElementTypeOf<T>();
           g.m = s.m;
           g.n = s.n;
           g.k = s.k;

@@ -6,18 +6,13 @@
 
 #include "batch_invariant/cuda/elementwise.h"
 #include "batch_invariant/cuda/matmul_nbits.h"
+#include "cuda/common/data_type_of.h"
 #include "cuda/common/device_test.h"
 #include "cuda/gemm/reference.cuh"
 #include "kernels/cuda/matmul_nbits/nbits_kernels.h"
 
 namespace batch_invariant::cuda::test {
 namespace {
-
-template <typename T>
-constexpr ElementType TypeOf() {
-  if (std::is_same_v<T, float>) return ElementType::kFloat32;
-  return std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16;
-}
 
 __global__ void RandomBytes(std::uint8_t* out, std::size_t count, std::uint64_t seed) {
   const std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -100,8 +95,8 @@ struct Weights {
   static MatMulNBitsPlan MakePlan(std::int64_t k, std::int64_t n, int bits, std::int64_t block_size,
                                   ZeroPoints kind, bool has_group_index) {
     MatMulNBitsPlan plan;
-    const Status status =
-        MakeMatMulNBitsPlan(TypeOf<T>(), k, n, bits, block_size, kind, &plan, has_group_index);
+    const Status status = MakeMatMulNBitsPlan(ElementTypeOf<T>(), k, n, bits, block_size, kind,
+                                              &plan, has_group_index);
     EXPECT_TRUE(status.ok()) << status.message;
     return plan;
   }
@@ -252,7 +247,7 @@ void EachKernel(bool refills) {
                                          : nullptr};
     ASSERT_STATUS_OK(
         PackGatedMatMulNBits(weights.plan, tensors, tensors, alternating.data(), nullptr));
-    GatedArgs gate{UnaryOp::kSilu, TypeOf<T>(), true};
+    GatedArgs gate{UnaryOp::kSilu, ElementTypeOf<T>(), true};
     gate.rows = m;
     gate.width = gate.gate_stride = gate.up_stride = gate.y_stride = n;
     gate.gate = gate.up = expected.data();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "batch_invariant/cuda/norm.h"
+#include "cuda/common/data_type_of.h"
 #include "cuda/common/device_test.h"
 
 namespace batch_invariant::cuda::test {
@@ -12,13 +13,6 @@ namespace {
 
 constexpr std::int64_t kWidths[] = {1,    7,    64,   80,   128,  250,   256,   1000,
                                     1024, 2560, 4096, 5120, 8192, 16384, 16392, 20001};
-
-template <typename T>
-ElementType TypeOf() {
-  return std::is_same_v<T, float>    ? ElementType::kFloat32
-         : std::is_same_v<T, __half> ? ElementType::kFloat16
-                                     : ElementType::kBFloat16;
-}
 
 struct Options {
   bool layer = false, skip = false, bias = false, beta = false, round_before_scale = false;
@@ -56,7 +50,7 @@ struct Problem {
   // Rows [first, first + count) as a call of their own, results at the same rows of `to`.
   void Run(std::int64_t first, std::int64_t count, Problem& to) {
     NormArgs args;
-    args.type = TypeOf<T>();
+    args.type = ElementTypeOf<T>();
     args.rows = count;
     args.width = width;
     args.round_before_scale = o.round_before_scale;
