@@ -35,19 +35,24 @@ pack() {
   mv "$2.partial" "$2"
   echo "$2: $bytes bytes"
 }
-# publish FOLDER ARGUMENT...: the program, trimmed and with its runtime. Debugging aids of the runtime and libraries of other systems stay out.
+# publish PROJECT FOLDER ARGUMENT...: a program, trimmed and with its runtime. Debugging aids of the runtime and libraries of other systems stay out.
 publish() {
-  local to=$1 build; shift
+  local project=$1 to=$2 build; shift 2
   # Of its own, since the two forms of the program do not share intermediate files.
   build=build/gpu-bundle/$(basename "$to")
-  dotnet publish tests/OrtBatchInvariant.Gpu -c Release -r linux-x64 --self-contained --artifacts-path "$build" -p:SkipNativeAssets=true -p:DebugType=none \
+  dotnet publish "$project" -c Release -r linux-x64 --self-contained --artifacts-path "$build" -p:SkipNativeAssets=true -p:DebugType=none -p:SatelliteResourceLanguages=en \
     -o "$to" --verbosity quiet "$@"
-  rm -rf "$to"/runtimes "$to"/*.pdb "$to"/*.dll.lib "$to"/onnxruntime*.dll "$to"/libmscordbi.so "$to"/libmscordaccore.so "$to"/libclrgc*.so "$to"/libcoreclrtraceptprovider.so "$to"/createdump
+  rm -rf "$to"/runtimes "$to"/models "$to"/*.pdb "$to"/*.xml "$to"/*.dll.lib "$to"/onnxruntime*.dll "$to"/libmscordbi.so "$to"/libmscordaccore.so "$to"/libclrgc*.so "$to"/libcoreclrtraceptprovider.so "$to"/createdump
 }
 
 step "Program"
 mkdir -p "$feed"
-publish "$top/program"
+publish tests/OrtBatchInvariant.Gpu "$top/program"
+publish src/OrtBatchInvariant.Cli "$top/cli" -p:PublishTrimmed=true -p:TrimMode=partial -p:SuppressTrimAnalysisWarnings=true -p:InvariantGlobalization=true
+# What both programs hold goes into the archive once.
+(cd "$top/cli" && find . -type f) | while read -r file; do
+  if cmp -s "$top/cli/$file" "$top/program/$file"; then ln -f "$top/program/$file" "$top/cli/$file"; fi
+done
 step "Sources and models"
 git rev-parse --short HEAD > "$top/COMMIT"
 mkdir "$top/source"
@@ -79,7 +84,7 @@ if [ -n "$stock" ]; then
   done
   step "Program for the stock peer"
   rm -rf "$top"; mkdir -p "$top"
-  publish "$top/program-stock" -p:OrtBindingSources="$(cd "$stock" && pwd)/managed"
+  publish tests/OrtBatchInvariant.Gpu "$top/program-stock" -p:OrtBindingSources="$(cd "$stock" && pwd)/managed"
   cp "$stock"/native/*.so "$top/program-stock/"
   pack gpu-check "${out%.tar.xz}-stock.tar.xz"
 fi

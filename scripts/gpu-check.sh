@@ -4,9 +4,10 @@
 #   ./gpu-check.sh [option...]
 #     --results FOLDER  where results go (results)
 #     --quick           few values and small models
-#     --only WORDS      of: bad-input alone converted completions invariance verify tests sanitize bench (all of them, in this order)
+#     --only WORDS      of: bad-input alone converted completions invariance verify demo tests sanitize bench (all of them, in this order)
 #     --limit SECONDS   how long one program may take (240)
-#     --bench ARGUMENTS what `ortbi-gpu bench` is given (--dtypes int4 fp16 --prefill 1024 8192 --seconds 90)
+#     --bench ARGUMENTS what `ortbi-gpu bench` is given (--dtypes int4 fp16 --rows 1 8 32 128 --prefill 2048 8192 --seconds 150)
+#     --device cpu      a rehearsal on a machine without a GPU: the same programs on the CPU, without tests and sanitize
 #   Where the archive holds no built library, it is built from the sources with the machine's own nvcc and CMake, for its own GPU.
 #   Stock kernels are run as well where the second archive of gpu-bundle.sh was unpacked into the same folder; ONNX Runtime's CUDA
 #   provider needs libcublas, libcudart and libcurand of CUDA 13, which are looked for in the usual places.
@@ -14,8 +15,8 @@
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
-results=results; quick=(); limit=240; bench=(--dtypes int4 fp16 --prefill 1024 8192 --seconds 90)
-only=(bad-input alone converted completions invariance verify tests sanitize bench)
+results=results; quick=(); limit=240; device=cuda; bench=(--dtypes int4 fp16 --rows 1 8 32 128 --prefill 2048 8192 --seconds 150)
+only=(bad-input alone converted completions invariance verify demo tests sanitize bench)
 while [ $# -gt 0 ]; do
   case $1 in
     --results) results=$2; shift ;;
@@ -23,6 +24,7 @@ while [ $# -gt 0 ]; do
     --only) read -r -a only <<<"$2"; shift ;;
     --limit) limit=$2; shift ;;
     --bench) read -r -a bench <<<"$2"; shift ;;
+    --device) device=$2; shift ;;
     -h|--help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     *) echo "gpu-check.sh: unknown argument '$1', see --help" >&2; exit 2 ;;
   esac
@@ -31,10 +33,21 @@ done
 die() { echo "gpu-check.sh: $*" >&2; exit 1; }
 say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 wanted() { case " ${only[*]} " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+for word in "${only[@]}"; do
+  case $word in bad-input|alone|converted|completions|invariance|verify|demo|tests|sanitize|bench) ;; *) die "--only holds '$word', see --help" ;; esac
+done
 
-command -v nvidia-smi >/dev/null || die "there is no nvidia-smi here, so no NVIDIA driver: run this on a machine with a GPU"
-name=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1) || die "nvidia-smi found no GPU"
-capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1)
+case $device in
+  cuda)
+    command -v nvidia-smi >/dev/null || die "there is no nvidia-smi here, so no NVIDIA driver: run this on a machine with a GPU, or rehearse it with --device cpu"
+    name=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
+    [ -n "$name" ] || die "nvidia-smi found no GPU"
+    capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1) ;;
+  cpu)
+    name=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1); name=${name:-$(uname -m)}; capability=none
+    only=($(printf '%s\n' "${only[@]}" | grep -v -x -e tests -e sanitize)) ;;
+  *) die "--device is '$device': use cuda or cpu" ;;
+esac
 mkdir -p "$results" || die "cannot make the folder '$results'"
 results=$(cd "$results" && pwd)
 rm -f "$results"/*.json "$results"/*.log "$results"/launched-*.txt
@@ -47,12 +60,13 @@ tool() { command -v "$1" || echo "/usr/local/cuda/bin/$1"; }
 # What runs every kernel once on little data, and what only other GPUs run: kernels for sm_90, and those that replace them where
 # there is less shared memory.
 sanitized=('gemm:*.EachKernelOnce' 'matmul_nbits:*.EachKernelOnce:*.RingsAreFilledAgain' 'group_query_attention:*.EachKernelOnce:*.RingsAreFilledAgain' 'norm:*.HasTheBytesOfTheContract'
-  'softmax:*.EachKernelOnce:*.AreExact' 'elementwise:*' 'layout:*' self_test:SelfTest.PassesOnThisDevice)
+  'softmax:*.EachKernelOnce:*.AreExact' 'elementwise:*' 'layout:*' 'self_test:*.EachKernelOnce:*.PassesOnThisDevice')
 case $capability in 9.0) elsewhere='SplitKernelI.*ELi2EEEv|WalkKernelI' ;; *) elsewhere='Sm90|SplitKernelI|WalkKernelI' ;; esac
 
 # ONNX Runtime's and .NET's libraries come with the programs; only the provider may have to be built.
 library=$here/library/libort_batch_invariant.so
 if [ ! -f "$library" ]; then
+  [ $device = cuda ] || die "the archive holds no built library, and a rehearsal builds none"
   command -v cmake >/dev/null || die "the archive holds no built library and there is no cmake to build one"
   nvcc=${CUDACXX:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
   [ -x "$nvcc" ] || die "the archive holds no built library and there is no nvcc to build one: set CUDACXX"
@@ -83,10 +97,10 @@ if [ -x "$peer" ]; then
   libraries=$(find /usr/local /opt /usr/lib -xdev \( -name libcublas.so.13 -o -name libcudart.so.13 -o -name libcurand.so.10 \) -printf '%h\n' 2>/dev/null | sort -u | tr '\n' ':')
   export ORT_CUDA_PROVIDER_LIBRARY=$here/program-stock/libonnxruntime_providers_cuda.so
 fi
-# check NAME PROGRAM ARGUMENT...: everything that it prints is kept in NAME.txt. It has a folder of models of its own.
+# check NAME PROGRAM ARGUMENT...: everything that it prints is kept in NAME.txt. It has a folder of models of its own and runs on $device.
 check() {
   local label=$1 run=$2 status=0; shift 2
-  LD_LIBRARY_PATH=${libraries:-}${LD_LIBRARY_PATH:-} timeout "$limit" "$run" "$@" --models "$here/models-made/$label" --json "$results/$label.json" "${quick[@]}" \
+  LD_LIBRARY_PATH=${libraries:-}${LD_LIBRARY_PATH:-} timeout "$limit" "$run" "$@" --device "$device" --models "$here/models-made/$label" --json "$results/$label.json" "${quick[@]}" \
     2>&1 | tee "$results/$label.txt"
   status=${PIPESTATUS[0]}
   if [ $status -eq 124 ]; then echo "FAILED $label: it took longer than $limit s"; elif [ $status -ne 0 ]; then echo "FAILED $label: exit status $status"; fi
@@ -99,6 +113,15 @@ google_test() {
   grep -E '^\[  (PASSED|FAILED)|elements compared|^self-test|SUMMARY' "$results/$label.log"
   [ $status -eq 0 ] || echo "FAILED $label: exit status $status, see $results/$label.log"
   return $status
+}
+# finds_planted TOOL: a kernel of the self-test reads what it must not, and the tool must say so.
+finds_planted() {
+  timeout "$limit" "$sanitizer" --tool "$1" library/cuda_self_test_test --gtest_also_run_disabled_tests --gtest_filter='*.DISABLED_ReadsWhatItMustNot' > "$results/planted-$1.txt" 2>&1
+  if grep -q 'CountKernel' "$results/planted-$1.txt" && grep -q 'ERROR SUMMARY: [1-9]' "$results/planted-$1.txt"; then
+    echo "ok     $1 finds what is planted: $(grep 'ERROR SUMMARY' "$results/planted-$1.txt")"
+  else
+    echo "FAILED $1 finds nothing where something is planted, see $results/planted-$1.txt"; return 1
+  fi
 }
 # alone LABEL FUNCTION...: one of the two above with nothing beside it.
 alone() { say "$1"; shift; "$@" || failed=$((failed + 1)); }
@@ -128,10 +151,11 @@ finished() {
 
 # Custom ops on the CPU, and the same library in Python: a digest a batch size, of the first row's logits.
 converted_cpu() {
-  local folder head_size
-  check converted-cpu "$program" converted --device cpu --only "demo fp32" || return
+  local model="demo fp32" folder head_size
+  [ ${#quick[@]} -eq 0 ] || model="random fp32"
+  device=cpu check converted-cpu "$program" converted --only "$model" || return
   python3 -c 'import numpy, onnxruntime' 2>/dev/null || return 0
-  folder=$(ls -d models-made/converted-cpu/converted/demo-fp32-cpu-* | head -n 1)
+  folder=$(ls -d models-made/converted-cpu/converted/"${model// /-}"-cpu-* | head -n 1)
   head_size=$(sed -n 's/.*"head_size": *\([0-9]*\).*/\1/p' "$folder/genai_config.json" | head -n 1)
   if timeout "$limit" python3 examples/first_logits.py "$folder/model.onnx" "$folder/libort_batch_invariant.so" "$head_size" > "$results/python.txt" 2>&1 &&
     [ "$(sort -u "$results/python.txt" | wc -l)" -eq 1 ]; then
@@ -139,6 +163,17 @@ converted_cpu() {
   else
     echo "FAILED python, see $results/python.txt"; return 1
   fi
+}
+
+# `ortbi` itself as its user has it. It takes a CUDA provider of its own version of ONNX Runtime alone, and the stock peer is of another.
+demo() {
+  local status=0 arguments=(--quick)
+  [ $device = cpu ] || arguments+=(--device cuda)
+  env -u ORT_CUDA_PROVIDER_LIBRARY XDG_CACHE_HOME="$here/models-made/demo" timeout "$limit" cli/ortbi demo "${arguments[@]}" --json "$results/demo.json" \
+    > "$results/demo.txt" 2>&1 || status=$?
+  cat "$results/demo.txt"
+  [ $status -eq 0 ] || echo "FAILED demo: exit status $status"
+  return $status
 }
 
 # Fills the GPU's memory, so that nothing may run beside it.
@@ -171,6 +206,9 @@ if wanted verify; then
     at_once verify check verify "$peer" verify --stock --report "$results/verify"
   fi
 fi
+if wanted demo; then
+  if [ -x cli/ortbi ]; then at_once demo demo; else failed=$((failed + 1)); echo "FAILED demo: the archive holds no ortbi"; fi
+fi
 finished
 if { wanted tests || wanted sanitize; } && ! ls library/cuda_*_test >/dev/null 2>&1; then
   failed=$((failed + 1)); echo "FAILED tests: the archive holds no GPU test programs"
@@ -185,16 +223,17 @@ if wanted sanitize; then
   if [ ! -x "$sanitizer" ]; then
     echo "sanitize was skipped: there is no compute-sanitizer here (it comes with the CUDA toolkit)"
   else
-    # racecheck takes minutes for the self-test, of which it sees the kernels that fill and compare (the others run elsewhere as well), and does
-    # not follow rings that are filled again.
+    # A tool that sees no kernel finds nothing either.
+    for tool in memcheck initcheck; do
+      at_once "sanitize-$tool-finds" finds_planted $tool
+    done
+    # racecheck takes minutes for the self-test, all whose kernels run elsewhere as well, and does not follow rings that are filled again.
     for tool in racecheck initcheck synccheck memcheck; do
       for test in "${sanitized[@]}"; do
-        options=(--tool $tool --error-exitcode 9)
-        [ "$tool-${test%%:*}" != racecheck-self_test ] || options+=(--kernel-regex 'kns=Fill.*Kernel|CountKernel')
         label=$tool-${test%%:*}
-        [ $tool != racecheck ] || test=${test%:\*.RingsAreFilledAgain}
+        if [ $tool = racecheck ]; then test=${test%:\*.RingsAreFilledAgain}; test=${test%:\*.PassesOnThisDevice}; fi
         at_once "sanitize-$label" google_test "sanitize-$label" env BATCH_INVARIANT_LAUNCHED_KERNELS="$results/launched-$label.txt" \
-          "$sanitizer" "${options[@]}" "library/cuda_${test%%:*}_test" "--gtest_filter=${test#*:}"
+          "$sanitizer" --tool $tool --error-exitcode 9 "library/cuda_${test%%:*}_test" "--gtest_filter=${test#*:}"
       done
     done
     finished

@@ -29,8 +29,8 @@ internal static class BenchCommand
     {
         var command = new Command("bench", "Measure decode steps and prefills of a Llama-3-8B shaped decoder with random weights.");
         var common = new CommonOptions(command);
-        var rows = new Option<int[]>("--rows") { Description = "Batch sizes of decode steps.", DefaultValueFactory = _ => [1, 8, 32], AllowMultipleArgumentsPerToken = true };
-        var prefill = new Option<int[]>("--prefill") { Description = "Prompt lengths of prefills.", DefaultValueFactory = _ => [1024, 2048, 8192], Arity = ArgumentArity.ZeroOrMore, AllowMultipleArgumentsPerToken = true };
+        var rows = new Option<int[]>("--rows") { Description = "Batch sizes of decode steps.", DefaultValueFactory = _ => [1, 8, 32, 128], AllowMultipleArgumentsPerToken = true };
+        var prefill = new Option<int[]>("--prefill") { Description = "Prompt lengths of prefills.", DefaultValueFactory = _ => [2048, 8192], Arity = ArgumentArity.ZeroOrMore, AllowMultipleArgumentsPerToken = true };
         var dtypes = new Option<string[]>("--dtypes") { Description = "fp16, bf16 and int4.", DefaultValueFactory = _ => ["fp16", "int4"], AllowMultipleArgumentsPerToken = true };
         var layers = new Option<int>("--layers") { Description = "Number of layers.", DefaultValueFactory = _ => 32 };
         var name = new Option<string>("--name") { Description = "What to call the device.", DefaultValueFactory = _ => "" };
@@ -90,6 +90,7 @@ internal static class BenchCommand
     {
         private readonly Stopwatch _clock = Stopwatch.StartNew();
         private readonly List<BenchmarkRow> _rows = [];
+        private readonly List<string> _notMeasured = [];
 
         public int Rows => _rows.Count;
 
@@ -133,8 +134,8 @@ internal static class BenchCommand
             {
                 double floor = Math.Max((weightBytes + (rows * cacheBytes * Past)) / Bandwidth, 2 * parameters * rows / Throughput);
                 Measure(
-                    name, "decode step", $"{layers} layers, {Past} past, CUDA graph", dtype, rows, rows, floor, stock is null ? null : DecoderTiming.DecodeStep(stock, rows, Past),
-                    DecoderTiming.DecodeStep(ours, rows, Past), warmUp: 6, each: values.IsQuick ? 2 : 12);
+                    name, "decode step", $"{layers} layers, {Past} past, CUDA graph", dtype, rows, rows, floor, stock is null ? null : () => DecoderTiming.DecodeStep(stock, rows, Past),
+                    () => DecoderTiming.DecodeStep(ours, rows, Past), warmUp: 6, each: values.IsQuick ? 2 : 12);
             }
 
             foreach (int tokens in prefills.Where(tokens => !IsOver($"prefill in {dtype}, {tokens} tokens")))
@@ -142,8 +143,8 @@ internal static class BenchCommand
                 double attention = 2.0 * layers * shape.HeadCount * shape.HeadSize * tokens * tokens;
                 double floor = Math.Max(weightBytes / Bandwidth, ((2 * parameters * tokens) + attention) / Throughput);
                 Measure(
-                    name, "prefill", $"{layers} layers, {tokens} tokens", dtype, 1, tokens, floor, stock is null ? null : DecoderTiming.Prefill(stock, 1, tokens),
-                    DecoderTiming.Prefill(ours, 1, tokens), warmUp: 1, each: 1);
+                    name, "prefill", $"{layers} layers, {tokens} tokens", dtype, 1, tokens, floor, stock is null ? null : () => DecoderTiming.Prefill(stock, 1, tokens),
+                    () => DecoderTiming.Prefill(ours, 1, tokens), warmUp: 1, each: 1);
             }
         }
 
@@ -168,19 +169,19 @@ internal static class BenchCommand
                         (ProductModel.WeightBytes(dtype, k, n) + (2.0 * rows * (k + n))) / Bandwidth, 2.0 * rows * k * n / Throughput);
                     Measure(
                         "products", dtype == "int4" ? "MatMulNBits" : "MatMul", FormattableString.Invariant($"k{k} n{n}, {copies} products, CUDA graph"), dtype, rows, null, floor,
-                        stock?.Time(rows), ours.Time(rows), warmUp: 4, each: values.IsQuick ? 1 : 3, copies);
+                        stock is null ? null : () => stock.Time(rows), () => ours.Time(rows), warmUp: 4, each: values.IsQuick ? 1 : 3, copies);
                 }
             }
         }
 
-        // After every row, so that a run that is cut leaves what it measured.
+        // Whenever something is added, so that a run that is cut leaves what it measured.
         private void WriteRecord()
         {
             if (values.JsonFile is { } file)
             {
                 var record = new BenchmarkRecord(
                     device, DateTime.UtcNow.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture), $"ortbi-gpu {command}",
-                    Environment.GetEnvironmentVariable("ORTBI_COMMIT") ?? "", OrtEnv.Instance().GetVersionString(), _rows);
+                    Environment.GetEnvironmentVariable("ORTBI_COMMIT") ?? "", OrtEnv.Instance().GetVersionString(), _rows, _notMeasured.Count > 0 ? _notMeasured : null);
                 AtomicText.Write(file, JsonSerializer.Serialize(record, RecordContext.Default.BenchmarkRecord) + "\n");
             }
         }
@@ -190,17 +191,38 @@ internal static class BenchCommand
             bool isOver = _clock.Elapsed > limit;
             if (isOver)
             {
-                Console.WriteLine($"not measured, after {limit.TotalSeconds:F0} s: {next}");
+                LeaveOut($"{next}: after {limit.TotalSeconds:F0} s nothing more was begun");
             }
 
             return isOver;
         }
 
-        private void Measure(
-            string subject, string op, string shape, string dtype, int rows, int? tokens, double floor, TimedRun? stock, TimedRun ours, int warmUp, int each, int copies = 1)
+        private void LeaveOut(string what)
         {
-            using TimedRun? peer = stock;
-            using TimedRun run = ours;
+            Console.WriteLine($"not measured: {what}");
+            _notMeasured.Add(what);
+            WriteRecord();
+        }
+
+        // What does not fit the device's memory is left out.
+        private void Measure(
+            string subject, string op, string shape, string dtype, int rows, int? tokens, double floor, Func<TimedRun>? stock, Func<TimedRun> ours, int warmUp, int each, int copies = 1)
+        {
+            try
+            {
+                AddRow(subject, op, shape, dtype, rows, tokens, floor, stock, ours, warmUp, each, copies);
+            }
+            catch (Exception exception) when (exception is VerificationException or OnnxRuntimeException)
+            {
+                LeaveOut($"{op} in {dtype}, {shape}, {rows} rows: {exception.Message.ReplaceLineEndings(" ").Trim()}");
+            }
+        }
+
+        private void AddRow(
+            string subject, string op, string shape, string dtype, int rows, int? tokens, double floor, Func<TimedRun>? stock, Func<TimedRun> ours, int warmUp, int each, int copies)
+        {
+            using TimedRun? peer = stock?.Invoke();
+            using TimedRun run = ours();
             peer?.WarmUp(warmUp);
             run.WarmUp(warmUp);
             for (int round = 0; round < Rounds; round++)
@@ -219,7 +241,7 @@ internal static class BenchCommand
             WriteRecord();
             string speed = row.TokensPerSecond is { } perSecond ? FormattableString.Invariant($" {perSecond:N0} tokens/s;") : "";
             Console.WriteLine(FormattableString.Invariant(
-                $"{op} {dtype} {shape}, {rows} rows: {row.Microseconds / 1000:F4} ms;{speed} stock {row.PeerMicroseconds / 1000:F4} ms; ratio {row.Ratio:F2}; floor {row.FloorMicroseconds / 1000:F4} ms"));
+                $"{op} {dtype} {shape}, {rows} rows, after {_clock.Elapsed.TotalSeconds:F0} s: {row.Microseconds / 1000:F4} ms;{speed} stock {row.PeerMicroseconds / 1000:F4} ms; ratio {row.Ratio:F2}; floor {row.FloorMicroseconds / 1000:F4} ms"));
         }
 
         private static double? Round(double? value) => value is { } number ? Math.Round(number, 1) : null;

@@ -15,6 +15,8 @@ internal static class CompletionsCommand
     // More than one block of 128 keys, and long enough that stock kernels choose by the number of rows.
     private const int PromptTokens = 150;
 
+    private const int QuickCompletions = 20;
+
     public static Command Create()
     {
         var command = new Command("completions", "Complete one prompt over and over among random neighbours and count different answers.");
@@ -35,20 +37,20 @@ internal static class CompletionsCommand
             command.Add(option);
         }
 
-        command.SetAction(parsed => Run(
-            common.Read(parsed),
-            new ServingOptions
+        command.SetAction(parsed =>
+        {
+            CommonValues values = common.Read(parsed);
+            var options = new ServingOptions
             {
                 Prompt = [],
-                Completions = parsed.GetValue(count),
+                Completions = values.IsQuick ? Math.Min(parsed.GetValue(count), QuickCompletions) : parsed.GetValue(count),
                 NewTokens = parsed.GetValue(tokens),
-                MaxRows = parsed.GetValue(maxRows),
+                MaxRows = values.Rows(parsed.GetValue(maxRows)),
                 Arrivals = parsed.GetValue(arrivals),
                 Seed = Random.Shared.Next(),
-            },
-            parsed.GetValue(prompts),
-            TimeSpan.FromSeconds(parsed.GetValue(seconds)),
-            parsed.GetValue(profile)));
+            };
+            return Run(values, options, parsed.GetValue(prompts), TimeSpan.FromSeconds(parsed.GetValue(seconds)), parsed.GetValue(profile));
+        });
         return command;
     }
 

@@ -27,6 +27,11 @@ internal static class InvarianceCommand
     private static int Run(CommonValues values, bool families, string? only, int maxRows)
     {
         IReadOnlyList<TestModel> models = families ? FamilyModels.For(values.DeviceId is not null) : values.Models;
+        if (values is { IsQuick: true, Stock: false })
+        {
+            models = [.. models.Where(model => !model.IsTrained).Take(2)];
+        }
+
         var report = new CheckReport("invariance", values.JsonFile);
         bool stockVaries = false;
         foreach (TestModel model in models.Where(model => only is null || model.Name.Contains(only, StringComparison.OrdinalIgnoreCase)))
@@ -34,7 +39,7 @@ internal static class InvarianceCommand
             ModelFolder folder = model.Make(values.ModelsFolder);
             var options = new AuditOptions
             {
-                IsQuick = values.IsQuick || families, MaxRows = maxRows, HostileTokens = model.HostileTokens, Seed = Random.Shared.Next(), FindsBlame = false,
+                IsQuick = values.IsQuick || families, MaxRows = values.Rows(maxRows), HostileTokens = model.HostileTokens, Seed = Random.Shared.Next(), FindsBlame = false,
             };
             foreach (KernelSet kernels in values.Kernels)
             {

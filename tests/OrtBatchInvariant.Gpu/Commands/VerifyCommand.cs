@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using OrtBatchInvariant.Gpu.Models;
 using OrtBatchInvariant.Gpu.Records;
 using OrtBatchInvariant.Verification;
 using OrtBatchInvariant.Verification.Audit;
@@ -13,7 +14,8 @@ namespace OrtBatchInvariant.Gpu.Commands;
 /// <summary>`verify`: what `ortbi verify` does, without GenAI: a quick audit, the nodes that differ, and the report.</summary>
 internal static class VerifyCommand
 {
-    private const string Model = "demo int4";
+    private const string DemoModel = "demo int4";
+    private const string RandomModel = "random int4";
     private const int MaxRows = 16;
 
     // The others are the invariance command's.
@@ -49,17 +51,20 @@ internal static class VerifyCommand
     private static int Run(CommonValues values, string? reportFile)
     {
         var report = new CheckReport("verify", values.JsonFile);
-        ModelFolder folder = values.Models.Single(model => model.Name == Model).Make(values.ModelsFolder);
+        // Stock kernels are to be told apart from ours on a model that was trained.
+        string name = values is { IsQuick: true, Stock: false } ? RandomModel : DemoModel;
+        TestModel model = values.Models.Single(model => model.Name == name);
+        ModelFolder folder = model.Make(values.ModelsFolder);
         var audits = new List<AuditResult>();
         foreach (KernelSet kernels in values.Kernels)
         {
             try
             {
-                audits.Add(Audit(report, values, folder, kernels));
+                audits.Add(Audit(report, values, model, folder, kernels));
             }
             catch (VerificationException exception)
             {
-                report.Add($"{Model}, {CommonValues.Name(kernels)}", false, exception.Message);
+                report.Add($"{name}, {CommonValues.Name(kernels)}", false, exception.Message);
             }
         }
 
@@ -74,28 +79,29 @@ internal static class VerifyCommand
         return report.Finish();
     }
 
-    private static AuditResult Audit(CheckReport report, CommonValues values, ModelFolder folder, KernelSet kernels)
+    private static AuditResult Audit(CheckReport report, CommonValues values, TestModel model, ModelFolder folder, KernelSet kernels)
     {
         bool isOurs = kernels == KernelSet.BatchInvariant;
         var options = new AuditOptions
         {
             Axes = AuditAxis.Parse(s_axes),
             IsQuick = true,
-            MaxRows = MaxRows,
+            MaxRows = values.Rows(MaxRows),
+            HostileTokens = model.HostileTokens,
             BlameTime = TimeSpan.FromMinutes(1),
             FreshProcess = FreshRun.ThisProgram("fresh", folder.Path, values.DeviceId is null ? "cpu" : "cuda", kernels.ToString()),
         };
         AuditResult result = InvarianceAudit.Run(
-            folder, values.Options(kernels), options, axisDone: axis => report.AddAxis(Model, CommonValues.Name(kernels), axis, mustHold: isOurs));
+            folder, values.Options(kernels), options, axisDone: axis => report.AddAxis(model.Name, CommonValues.Name(kernels), axis, mustHold: isOurs));
         if (isOurs)
         {
-            report.Add($"{Model}, ours: no node to blame", result.Blame is null, result.Blame is { } blame ? Named(blame) : "nothing differs");
+            report.Add($"{model.Name}, ours: no node to blame", result.Blame is null, result.Blame is { } blame ? Named(blame) : "nothing differs");
         }
         else
         {
             HashSet<string> ops = [.. result.Blames.SelectMany(blame => blame.Introducing).Select(node => node.Op)];
             report.Add(
-                $"{Model}, stock: the nodes to blame are MatMulNBits and GroupQueryAttention", ops.IsSupersetOf(["MatMulNBits", "GroupQueryAttention"]),
+                $"{model.Name}, stock: the nodes to blame are MatMulNBits and GroupQueryAttention", ops.IsSupersetOf(["MatMulNBits", "GroupQueryAttention"]),
                 result.Blames.Count > 0 ? string.Join("; ", result.Blames.Select(Named)) : "nothing differs");
         }
 

@@ -56,8 +56,9 @@ internal static partial class Summary
     {
         try
         {
-            CheckRecord? record = JsonSerializer.Deserialize(File.ReadAllText(file), RecordContext.Default.CheckRecord);
-            return record?.Checks is null ? null
+            string text = File.ReadAllText(file);
+            CheckRecord? record = JsonSerializer.Deserialize(text, RecordContext.Default.CheckRecord);
+            return record?.Checks is null ? ReadDemo(file, text)
                 : record.IsComplete ? record
                 : record with { Checks = [.. record.Checks, new Check("complete", false, "the program did not finish")] };
         }
@@ -66,6 +67,11 @@ internal static partial class Summary
             throw new VerificationException($"{file}: not the result of a check.", exception);
         }
     }
+
+    private static CheckRecord? ReadDemo(string file, string text) =>
+        JsonSerializer.Deserialize(text, RecordContext.Default.DemoRecord) is { Passed: { } passed, Seconds: var seconds }
+            ? new CheckRecord(Path.GetFileNameWithoutExtension(file), true, "", "", seconds, [new Check("ortbi demo: one answer to one prompt", passed, "")])
+            : null;
 
     // A program that crashed leaves a test that began and did not end.
     private static CheckRecord? ReadGoogleTest(string file)
