@@ -48,7 +48,8 @@ publish() {
 step "Program"
 mkdir -p "$feed"
 publish tests/OrtBatchInvariant.Gpu "$top/program"
-publish src/OrtBatchInvariant.Cli "$top/cli" -p:PublishTrimmed=true -p:TrimMode=partial -p:SuppressTrimAnalysisWarnings=true -p:InvariantGlobalization=true
+publish src/OrtBatchInvariant.Cli "$top/cli" -p:PublishTrimmed=true -p:TrimMode=partial -p:SuppressTrimAnalysisWarnings=true -p:InvariantGlobalization=true \
+  -p:JsonSerializerIsReflectionEnabledByDefault=true
 # What both programs hold goes into the archive once.
 (cd "$top/cli" && find . -type f) | while read -r file; do
   if cmp -s "$top/cli/$file" "$top/program/$file"; then ln -f "$top/program/$file" "$top/cli/$file"; fi
