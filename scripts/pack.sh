@@ -19,7 +19,8 @@ packages=artifacts/nuget
 rm -rf "$packages"; mkdir -p "$packages"
 for project in src/*/*.csproj; do
   step "Packing $(basename "$project" .csproj)"
-  dotnet pack "$project" -c Release --verbosity quiet -o "$packages"
+  # As on a build server: no path of this machine gets into assemblies and symbols.
+  dotnet pack "$project" -c Release --verbosity quiet -p:ContinuousIntegrationBuild=true -o "$packages"
 done
 ls -l "$packages"
 [ $check = yes ] || exit 0
