@@ -11,8 +11,7 @@ namespace OrtBatchInvariant.Cli.Tests;
 
 /// <summary>
 /// The reports of a stock and of a batch-invariant run, as they were looked at and approved: <c>approved/*.json</c> came from
-/// `ortbi verify`, and what is made from it must stay what lies beside it. If ORTBI_APPROVE names a folder, the tests write there what is made
-/// now, to be looked at.
+/// `ortbi verify`, and what is made from it must stay what lies beside it.
 /// </summary>
 public sealed class VerifyReportTests(ITestOutputHelper output) : IDisposable
 {
@@ -24,9 +23,9 @@ public sealed class VerifyReportTests(ITestOutputHelper output) : IDisposable
     public void ReportsAreAsApproved(string name)
     {
         VerificationReport report = Read(name);
-        AssertApproved($"{name}.html", HtmlReport.Write(report));
-        AssertApproved($"{name}.xml", JUnitReport.Write(report));
-        Assert.Equal(File.ReadAllText(Approved($"{name}.json")), report.ToJson());
+        Approved.AssertIs($"{name}.html", HtmlReport.Write(report));
+        Approved.AssertIs($"{name}.xml", JUnitReport.Write(report));
+        Approved.AssertIs($"{name}.json", report.ToJson());
     }
 
     [Fact]
@@ -140,17 +139,5 @@ public sealed class VerifyReportTests(ITestOutputHelper output) : IDisposable
 
     private static long Number(JsonElement text) => long.Parse(text.GetString()!.Replace(",", "", StringComparison.Ordinal), System.Globalization.CultureInfo.InvariantCulture);
 
-    private static VerificationReport Read(string name) => VerificationReport.Parse(File.ReadAllText(Approved($"{name}.json")));
-
-    private static void AssertApproved(string name, string text)
-    {
-        if (Environment.GetEnvironmentVariable("ORTBI_APPROVE") is { Length: > 0 } folder)
-        {
-            File.WriteAllText(Path.Combine(folder, name), text);
-        }
-
-        Assert.Equal(File.ReadAllText(Approved(name)), text);
-    }
-
-    private static string Approved(string name) => Path.Combine(AppContext.BaseDirectory, "approved", name);
+    private static VerificationReport Read(string name) => VerificationReport.Parse(Approved.Read($"{name}.json"));
 }
