@@ -15,18 +15,15 @@ internal static class CommandLine
 
     public static async Task<int> RunAsync(string[] args)
     {
-        var root = new RootCommand("Batch-invariant ONNX Runtime: the bytes of an answer no longer depend on its batch.")
+        var root = new RootCommand("Batch-invariant ONNX Runtime: the bytes of an answer no longer depend on its batch. Start with `ortbi demo --quick`.")
         {
             DemoCommand.Create(), GenerateCommand.Create(), InspectCommand.Create(), ConvertCommand.Create(), ExportCommand.Create(), BenchCommand.Create(),
             VerifyCommand.Create(),
         };
-        ParseResult parsed = root.Parse(args);
+        ParseResult parsed = root.Parse(args is [] ? ["--help"] : args);
         if (parsed.Errors is [var error, ..])
         {
-            string message = parsed.UnmatchedTokens is [var token, ..]
-                ? $"'{token}' is not a command, option or argument here"
-                : error.Message.TrimEnd('.');
-            return Fail($"{message}; see `ortbi {Name(parsed)}--help`.", ExitCode.Usage);
+            return Fail($"{UsageErrors.Message(parsed, error)}; see `ortbi {Name(parsed)}--help`.", ExitCode.Usage);
         }
 
         try

@@ -30,15 +30,24 @@ public static class ModelConverter
     {
         ArgumentNullException.ThrowIfNull(options);
         string libraryPath = BatchInvariantProvider.GetLibraryPath();
-        string library = Path.GetFileName(libraryPath);
         ConvertSource source = ConvertSource.Open(input);
         if (source.IsFolder && IsInside(output, source.Folder))
         {
             throw new ModelException($"{output}: lies inside {source.Folder}, which is to be converted; choose a folder elsewhere.");
         }
 
-        using var folder = new AtomicDirectory(output, options.Overwrite);
-        var copy = new FolderCopy(source.Folder, folder.Path, options.Link, progress, cancellation);
+        IReadOnlyList<ConvertedModel> models = AtomicDirectory.Make(
+            output, options.Overwrite, folder => Fill(folder, source, input, libraryPath, options, progress, cancellation));
+        string full = Path.GetFullPath(output);
+        return new ConvertResult(full, [.. models.Select(model => model with { File = Path.Combine(full, model.File) })]);
+    }
+
+    private static List<ConvertedModel> Fill(
+        string folder, ConvertSource source, string input, string libraryPath, ConvertOptions options, IProgress<ConvertProgress>? progress,
+        CancellationToken cancellation)
+    {
+        string library = Path.GetFileName(libraryPath);
+        var copy = new FolderCopy(source.Folder, folder, options.Link, progress, cancellation);
         var skipped = new HashSet<string>(source.ModelFiles, StringComparer.Ordinal) { GenAIConfigFile.Name };
         skipped.UnionWith(s_libraryNames);
         copy.Plan(source.IsFolder ? source.OtherFiles(skipped) : [], linked: false);
@@ -61,20 +70,18 @@ public static class ModelConverter
         if (source.Config is { } config)
         {
             File.WriteAllBytes(
-                Path.Combine(folder.Path, GenAIConfigFile.Name),
+                Path.Combine(folder, GenAIConfigFile.Name),
                 options.Revert ? s_libraryNames.Aggregate(config, (current, name) => current.WithoutLibrary(name)).Content : config.WithLibrary(library).Content);
         }
 
         copy.Run();
         if (!options.Revert)
         {
-            File.Copy(libraryPath, Path.Combine(folder.Path, library));
+            File.Copy(libraryPath, Path.Combine(folder, library));
         }
 
         cancellation.ThrowIfCancellationRequested();
-        folder.Commit();
-        string full = Path.GetFullPath(output);
-        return new ConvertResult(full, [.. models.Select(model => model with { File = Path.Combine(full, model.File) })]);
+        return models;
     }
 
     private static ConvertedModel Convert(OnnxModel model, string file, string target, ConvertOptions options)

@@ -15,6 +15,13 @@ public sealed class BadInputTests(Support.Models models) : IDisposable
         { ["generate", "model"], "--prompt" },
         { ["generate", "model", "-p", "x", "--threads", "0"], "--threads is 0" },
         { ["generate", "model", "-p", "x", "--max-tokens", "-1"], "--max-tokens is -1" },
+        { ["generate", "model", "-p", "x", "--threads", "two"], "--threads is 'two': use a whole number" },
+        { ["generate", "model", "-p", "x", "--threads", "3000000000"], "--threads is '3000000000': use a whole number" },
+        { ["generate", "model", "-p", "x", "--temperature", "0,8"], "--temperature is '0,8': use a number of 0 or more, for example 0.8" },
+        { ["generate", "model", "-p", "x", "--temperature", "-1"], "--temperature is '-1'" },
+        { ["generate", "model", "-p", "x", "--temperature", "NaN"], "--temperature is 'NaN'" },
+        { ["generate", "model", "-p", "x", "--seed", "1"], "--seed goes with --temperature" },
+        { ["verify", "model", "--arrivals", "never"], "--arrivals is 'never': use poisson or batches" },
         { ["export", "in", "out", "--precision", "int3"], "int3" },
         { ["export", "in"], "two folders" },
         { ["export", "out", "--random"], "--like" },
@@ -103,6 +110,15 @@ public sealed class BadInputTests(Support.Models models) : IDisposable
     [Fact]
     public async Task JsonFileInMissingFolderIsRefusedBeforeTheWork() =>
         (await Tool.Run("demo", "--model", models.Int4, "--json", "/no/such/folder/x.json")).AssertFailedWith(ExitCode.Failure, "/no/such/folder/x.json");
+
+    [Fact]
+    public async Task JsonFileThatCannotBeWrittenIsRefusedBeforeTheWork()
+    {
+        if (OperatingSystem.IsLinux())
+        {
+            (await Tool.Run("demo", "--model", models.Int4, "--json", "/proc/x.json")).AssertFailedWith(ExitCode.Failure, "/proc/x.json: cannot be written", "'/proc/x.json'");
+        }
+    }
 
     public void Dispose() => _temporary.Dispose();
 

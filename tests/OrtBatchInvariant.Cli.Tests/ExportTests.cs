@@ -77,6 +77,29 @@ public sealed class ExportTests(Support.Models models) : IDisposable
     }
 
     [Fact]
+    public async Task CtrlCLeavesNothing()
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return;
+        }
+
+        // Eight thousand million weights: far from done, even on a machine that is slow to start.
+        ToolResult result = await Tool.RunInterrupted(TimeSpan.FromSeconds(3), "export", "--random", "--like", "llama3-8b", Output);
+        Assert.Equal((ExitCode.Cancelled, "ortbi: Stopped."), (result.ExitCode, result.Error.Trim()));
+        Assert.Empty(Directory.EnumerateFileSystemEntries(_temporary.Path));
+    }
+
+    [Fact]
+    public async Task FolderThatCannotBeWrittenIsNamedAsItWasGiven()
+    {
+        if (OperatingSystem.IsLinux())
+        {
+            (await Tool.Run("export", models.Checkpoint, "/proc/out")).AssertFailedWith(ExitCode.Failure, "/proc/out: cannot be written", "'/proc/out'");
+        }
+    }
+
+    [Fact]
     public async Task UnknownShapeNamesThoseThatAreKnown() =>
         (await Tool.Run("export", Output, "--random", "--like", "gpt-7")).AssertFailedWith(ExitCode.Failure, "gpt-7", "qwen3-0.6b");
 

@@ -21,6 +21,24 @@ public sealed class GenerateTests(Support.Models models)
         Assert.Equal(first.Output, (await Generate(options)).Output);
     }
 
+    /// <summary>Where 0,8 is how people write it, 0.8 is still 0.8, and help speaks one language.</summary>
+    [Fact]
+    public async Task TheSameInEveryLocale()
+    {
+        string[] arguments = ["generate", models.Int4, "-p", Prompt, "--max-tokens", "16", "--temperature", "0.8", "--seed", "7"];
+        var german = new Dictionary<string, string> { ["LC_ALL"] = "de_DE.UTF-8" };
+        Assert.Equal((await Tool.Run(arguments)).Output, (await Tool.Run(german, arguments)).Output);
+        Assert.Contains("Options:", (await Tool.Run(german, "generate", "--help")).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task WithoutArgumentsItShowsItsHelp()
+    {
+        ToolResult result = await Tool.Run();
+        Assert.Equal((ExitCode.Success, ""), (result.ExitCode, result.Error));
+        Assert.Contains("ortbi demo --quick", result.Output, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task SeedMatters() =>
         Assert.NotEqual(

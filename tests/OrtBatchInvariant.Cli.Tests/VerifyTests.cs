@@ -1,10 +1,10 @@
-using System.Diagnostics;
 using System.Text.Json;
 using Google.Protobuf;
 using OrtBatchInvariant.Cli.Tests.Support;
 using OrtBatchInvariant.Models.Onnx;
 using OrtBatchInvariant.Tests.Support;
 using OrtBatchInvariant.Verification.Audit.Reports;
+using OrtBatchInvariant.Verification.Audit.Serving;
 using Xunit.Abstractions;
 
 namespace OrtBatchInvariant.Cli.Tests;
@@ -54,6 +54,15 @@ public sealed class VerifyTests(Support.Models models, ITestOutputHelper output)
         Assert.Empty(report.Audits);
         Assert.All(report.Completions[0].Decodings, decoding => Assert.True(decoding.DistinctLogits > 1, decoding.ToString()));
         Assert.All(report.Completions[1].Decodings, decoding => Assert.Equal((30, 1, 1), (decoding.Completions, decoding.DistinctLogits, decoding.DistinctTexts)));
+        Assert.All(report.Completions.SelectMany(served => served.Decodings), decoding =>
+        {
+            DistinctAnswers answers = decoding.Answers!;
+            Assert.Equal((30, decoding.DistinctLogits, decoding.DistinctTexts), (answers.LogitsOfCompletions.Count, answers.TextOfLogits.Count, answers.TextTokens.Count));
+            Assert.Equal(Enumerable.Range(0, decoding.DistinctLogits), answers.LogitsOfCompletions.Distinct());
+            Assert.All(answers.TextTokens, tokens => Assert.Equal(12, tokens.Count));
+            Assert.Equal(30, Enumerable.Range(0, decoding.DistinctTexts).Sum(answers.CompletionsWith));
+            Assert.Equal(decoding.DistinctTexts, answers.TextTokens.Select(tokens => string.Join(' ', tokens)).Distinct().Count());
+        });
         Assert.All(report.Completions, served => Assert.True(served is { Preemptions: > 0, LargestBatch: 6, TokensPerSecond: > 0 }, served.ToString()));
     }
 
@@ -121,17 +130,8 @@ public sealed class VerifyTests(Support.Models models, ITestOutputHelper output)
 
         string html = File("report.html");
         string json = File("report.json");
-        using Process process = Tool.StartInterruptible("verify", models.Int4, "--html", html, "--json", json);
-        await Task.Delay(TimeSpan.FromSeconds(4));
-        Assert.False(process.HasExited, "the audit ended before it could be stopped");
-        using (Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]))
-        {
-            await kill.WaitForExitAsync();
-        }
-
-        string error = await process.StandardError.ReadToEndAsync();
-        await process.WaitForExitAsync();
-        Assert.Equal((ExitCode.Cancelled, "ortbi: Stopped."), (process.ExitCode, Tool.WithoutProgress(error).Trim()));
+        ToolResult result = await Tool.RunInterrupted(TimeSpan.FromSeconds(4), "verify", models.Int4, "--html", html, "--json", json);
+        Assert.Equal((ExitCode.Cancelled, "ortbi: Stopped."), (result.ExitCode, result.Error.Trim()));
         VerificationReport report = VerificationReport.Parse(await System.IO.File.ReadAllTextAsync(json));
         Assert.False(report.IsComplete);
         Assert.Contains("The run was stopped.", await System.IO.File.ReadAllTextAsync(html), StringComparison.Ordinal);

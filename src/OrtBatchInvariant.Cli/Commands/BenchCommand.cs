@@ -80,11 +80,11 @@ internal static class BenchCommand
                 }
             }
         });
-        command.SetAction((parsed, cancellation) =>
+        command.SetStoppableAction((parsed, cancellation) =>
         {
             int threadCount = parsed.GetValue(threads) ?? Environment.ProcessorCount;
             string[] named = parsed.GetValue(models) ?? [];
-            return Task.FromResult(parsed.GetValue(memoryOf) is { } kernels
+            return parsed.GetValue(memoryOf) is { } kernels
                 ? MeasureMemory(named.Single(), kernels, threadCount)
                 : Run(
                     new Request(
@@ -98,7 +98,7 @@ internal static class BenchCommand
                         parsed.GetValue(large),
                         parsed.GetValue(json),
                         threadCount),
-                    cancellation));
+                    cancellation);
         });
         return command;
     }

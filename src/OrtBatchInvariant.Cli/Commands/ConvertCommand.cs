@@ -21,7 +21,7 @@ internal static class ConvertCommand
         {
             input, output, revert, link, device, noStrict, force,
         };
-        command.SetAction((parsed, cancellation) => Task.FromResult(Run(
+        command.SetStoppableAction((parsed, cancellation) => Run(
             parsed.GetRequiredValue(input),
             parsed.GetRequiredValue(output),
             new ConvertOptions
@@ -32,7 +32,7 @@ internal static class ConvertCommand
                 Strict = !parsed.GetValue(noStrict),
                 Overwrite = parsed.GetValue(force),
             },
-            cancellation)));
+            cancellation));
         return command;
     }
 

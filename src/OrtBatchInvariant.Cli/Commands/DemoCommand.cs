@@ -53,7 +53,7 @@ internal static class DemoCommand
         {
             model, device, deviceId, quick, json, threads, seed,
         };
-        command.SetAction((parsed, cancellation) =>
+        command.SetStoppableAction((parsed, cancellation) =>
         {
             var request = new Request(
                 parsed.GetValue(model),
@@ -61,7 +61,7 @@ internal static class DemoCommand
                 parsed.GetValue(json),
                 parsed.GetValue(threads) ?? Environment.ProcessorCount,
                 parsed.GetValue(seed) ?? Random.Shared.Next());
-            return Task.FromResult(parsed.GetValue(device) == "cuda" ? RunOnGpu(request, parsed.GetValue(deviceId), cancellation) : Run(request, cancellation));
+            return parsed.GetValue(device) == "cuda" ? RunOnGpu(request, parsed.GetValue(deviceId), cancellation) : Run(request, cancellation);
         });
         return command;
     }

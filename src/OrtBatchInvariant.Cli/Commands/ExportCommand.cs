@@ -79,7 +79,7 @@ internal static class ExportCommand
                 result.AddError("--bf16-activations goes with --precision int4 or int8 and --device cuda");
             }
         });
-        command.SetAction((parsed, cancellation) => Task.FromResult(Run(
+        command.SetStoppableAction((parsed, cancellation) => Run(
             parsed.GetRequiredValue(paths),
             parsed.GetValue(like),
             new ExportOptions
@@ -93,7 +93,7 @@ internal static class ExportCommand
                 ContextLength = parsed.GetValue(contextLength),
                 Overwrite = parsed.GetValue(force),
             },
-            cancellation)));
+            cancellation));
         return command;
     }
 

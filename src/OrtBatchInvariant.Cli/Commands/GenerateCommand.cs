@@ -1,5 +1,7 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Diagnostics;
+using System.Globalization;
 using Microsoft.ML.OnnxRuntimeGenAI;
 using OrtBatchInvariant.Verification;
 using OrtBatchInvariant.Verification.Hosting;
@@ -23,7 +25,12 @@ internal static class GenerateCommand
             Validators = { result => Arguments.AtLeast(result, 1) },
         };
         var stock = new Option<bool>("--stock") { Description = "Use the model's own providers, not the batch-invariant one." };
-        var temperature = new Option<double?>("--temperature") { Description = "Sample at this temperature; without it the likeliest token is taken.", HelpName = "T" };
+        var temperature = new Option<double?>("--temperature")
+        {
+            Description = "Sample at this temperature, for example 0.8; without it the likeliest token is taken.",
+            HelpName = "T",
+            CustomParser = ParseTemperature,
+        };
         var seed = new Option<int>("--seed") { Description = "What sampling starts from.", HelpName = "S" };
         Option<int?> threads = Arguments.Threads();
         Option<bool> noStrict = Arguments.NoStrict();
@@ -31,7 +38,14 @@ internal static class GenerateCommand
         {
             model, prompt, maxTokens, stock, temperature, seed, threads, noStrict,
         };
-        command.SetAction((parsed, cancellation) => Task.FromResult(Run(
+        command.Validators.Add(result =>
+        {
+            if (result.GetResult(seed) is { Implicit: false } && result.GetResult(temperature) is null)
+            {
+                result.AddError("--seed goes with --temperature: without it nothing is drawn");
+            }
+        });
+        command.SetStoppableAction((parsed, cancellation) => Run(
             parsed.GetRequiredValue(model),
             new HostOptions
             {
@@ -40,8 +54,21 @@ internal static class GenerateCommand
                 Strict = !parsed.GetValue(noStrict),
             },
             new Request(parsed.GetRequiredValue(prompt), parsed.GetValue(maxTokens), parsed.GetValue(temperature), parsed.GetValue(seed)),
-            cancellation)));
+            cancellation));
         return command;
+    }
+
+    // As written everywhere, with a point: where a comma is the decimal sign, 0.8 would else be read as 8.
+    private static double? ParseTemperature(ArgumentResult result)
+    {
+        string text = result.Tokens[0].Value;
+        if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) && double.IsFinite(value) && value >= 0)
+        {
+            return value;
+        }
+
+        result.AddError($"--temperature is '{text}': use a number of 0 or more, for example 0.8");
+        return null;
     }
 
     private static int Run(string path, HostOptions options, Request request, CancellationToken cancellation)
@@ -77,15 +104,21 @@ internal static class GenerateCommand
         using var generator = new Generator(model.Model, parameters);
         using TokenizerStream stream = tokenizer.CreateStream();
         generator.AppendTokenSequences(tokens);
-        while (!generator.IsDone())
+        try
         {
-            cancellation.ThrowIfCancellationRequested();
-            generator.GenerateNextToken();
-            generated++;
-            Console.Write(stream.Decode(generator.GetNextTokens()[0]));
+            while (!generator.IsDone())
+            {
+                cancellation.ThrowIfCancellationRequested();
+                generator.GenerateNextToken();
+                generated++;
+                Console.Write(stream.Decode(generator.GetNextTokens()[0]));
+            }
+        }
+        finally
+        {
+            Console.WriteLine();
         }
 
-        Console.WriteLine();
         Console.Error.WriteLine(FormattableString.Invariant(
             $"{generated} tokens, {generated / Stopwatch.GetElapsedTime(start).TotalSeconds:F0} a second"));
         return ExitCode.Success;

@@ -93,33 +93,31 @@ internal static class VerifyCommand
             }
         });
 
-        command.SetAction((parsed, cancellation) => Task.Run(
-            () => VerifyRun.Run(
-                new VerifyRequest
-                {
-                    Model = parsed.GetRequiredValue(model),
-                    Providers = parsed.GetRequiredValue(provider).Split(','),
-                    IsOnGpu = parsed.GetValue(device) == "cuda",
-                    Axes = parsed.GetValue(axes)?.Split(','),
-                    IsQuick = parsed.GetValue(quick),
-                    Seed = parsed.GetValue(seed),
-                    Prompt = parsed.GetValue(prompt),
-                    PromptTokens = parsed.GetValue(promptTokens),
-                    Tokens = parsed.GetValue(tokens),
-                    MaxRows = parsed.GetValue(maxRows),
-                    Completions = parsed.GetValue(completions),
-                    Arrivals = parsed.GetValue(arrivals),
-                    ChoosePrompt = parsed.GetValue(choosePrompt),
-                    RecordFile = parsed.GetValue(record),
-                    CheckFile = parsed.GetValue(check),
-                    JsonFile = parsed.GetValue(json),
-                    JUnitFile = parsed.GetValue(junit),
-                    HtmlFile = parsed.GetValue(html),
-                    Threads = parsed.GetValue(threads),
-                    Fresh = parsed.GetValue(fresh) is [var request, var logits] ? (request, logits) : null,
-                },
-                cancellation),
-            CancellationToken.None));
+        command.SetStoppableAction((parsed, cancellation) => VerifyRun.Run(
+            new VerifyRequest
+            {
+                Model = parsed.GetRequiredValue(model),
+                Providers = parsed.GetRequiredValue(provider).Split(','),
+                IsOnGpu = parsed.GetValue(device) == "cuda",
+                Axes = parsed.GetValue(axes)?.Split(','),
+                IsQuick = parsed.GetValue(quick),
+                Seed = parsed.GetValue(seed),
+                Prompt = parsed.GetValue(prompt),
+                PromptTokens = parsed.GetValue(promptTokens),
+                Tokens = parsed.GetValue(tokens),
+                MaxRows = parsed.GetValue(maxRows),
+                Completions = parsed.GetValue(completions),
+                Arrivals = parsed.GetValue(arrivals),
+                ChoosePrompt = parsed.GetValue(choosePrompt),
+                RecordFile = parsed.GetValue(record),
+                CheckFile = parsed.GetValue(check),
+                JsonFile = parsed.GetValue(json),
+                JUnitFile = parsed.GetValue(junit),
+                HtmlFile = parsed.GetValue(html),
+                Threads = parsed.GetValue(threads),
+                Fresh = parsed.GetValue(fresh) is [var request, var logits] ? (request, logits) : null,
+            },
+            cancellation));
         return command;
     }
 

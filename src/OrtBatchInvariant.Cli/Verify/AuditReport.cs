@@ -13,7 +13,6 @@ internal static class AuditReport
     {
         var table = new Table().Border(TableBorder.Rounded)
             .Title($"[bold]{Markup.Escape(result.Subject.Model)}, {Markup.Escape(result.Subject.Provider)}[/]")
-            .Caption($"[grey]{Markup.Escape(AuditResult.ComparedWith)}[/]")
             .AddColumns("The text alone, against", "Logits compared", "different", "by this alone", "max ulp", "max diff", "argmax flips", "text parts at");
         foreach (TableColumn column in table.Columns.Skip(1))
         {
@@ -32,6 +31,12 @@ internal static class AuditReport
                 axis.Varies ? axis.MaxLogitDifference.ToString("G3", CultureInfo.InvariantCulture) : "",
                 axis.Varies ? $"{Number(axis.ArgmaxFlips)} of {Number(axis.PositionsCompared)}" : "",
                 axis.FirstParting is { } token ? $"token {token + 1}" : "");
+        }
+
+        // Of two counts, which only an axis that varies has.
+        if (result.Axes.Any(axis => axis.Varies))
+        {
+            table.Caption($"[grey]{Markup.Escape(AuditResult.ComparedWith)}[/]");
         }
 
         console.Write(table);

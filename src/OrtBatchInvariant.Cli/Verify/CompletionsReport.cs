@@ -7,6 +7,8 @@ namespace OrtBatchInvariant.Cli.Verify;
 /// <summary>What `ortbi verify --completions` prints.</summary>
 internal static class CompletionsReport
 {
+    private const int TextsShown = 3;
+
     public static void Print(IReadOnlyList<ServingResult> results, IAnsiConsole console)
     {
         if (results is not [var first, ..])
@@ -36,8 +38,32 @@ internal static class CompletionsReport
         console.Write(table);
         foreach (ServingResult result in results)
         {
+            foreach (DecodingResult decoding in result.Decodings.Where(decoding => decoding is { DistinctTexts: > 1, Answers.Texts: not null }))
+            {
+                PrintTexts(result.Subject.Provider, decoding, console);
+            }
+        }
+
+        foreach (ServingResult result in results)
+        {
             console.MarkupLineInterpolated(CultureInfo.InvariantCulture,
                 $"[grey]{result.Subject.Provider}: {result.Requests:N0} requests, {result.Preemptions:N0} times put back into the queue, {result.GeneratedTokens:N0} tokens, {result.LogitsCompared:N0} logits compared; {result.Seconds:F0} s, seed {result.Seed}{(result.IsComplete ? "" : "; stopped before the end")}.[/]");
+        }
+    }
+
+    private static void PrintTexts(string provider, DecodingResult decoding, IAnsiConsole console)
+    {
+        DistinctAnswers answers = decoding.Answers!;
+        console.MarkupLineInterpolated($"{provider}, {decoding.Decoding}, what the one prompt got:");
+        int[] most = [.. Enumerable.Range(0, answers.Texts!.Count).OrderByDescending(answers.CompletionsWith).ThenBy(text => text)];
+        foreach (int text in most.Take(TextsShown))
+        {
+            console.MarkupLineInterpolated($"  {Number(answers.CompletionsWith(text)),5} times [yellow]{answers.Texts[text].ReplaceLineEndings(" ").Trim()}[/]");
+        }
+
+        if (most.Length > TextsShown)
+        {
+            console.MarkupLineInterpolated($"  {Number(most.Skip(TextsShown).Sum(answers.CompletionsWith)),5} times {most.Length - TextsShown} other texts");
         }
     }
 

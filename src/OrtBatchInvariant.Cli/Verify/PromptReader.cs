@@ -1,11 +1,12 @@
 using Microsoft.ML.OnnxRuntimeGenAI;
 using OrtBatchInvariant.Verification;
+using OrtBatchInvariant.Verification.Audit.Serving;
 using OrtBatchInvariant.Verification.Device;
 using OrtBatchInvariant.Verification.Hosting;
 
 namespace OrtBatchInvariant.Cli.Verify;
 
-/// <summary>Prompts as tokens.</summary>
+/// <summary>Prompts as tokens, and tokens as text.</summary>
 internal static class PromptReader
 {
     /// <summary>A text as tokens, by GenAI's tokenizer.</summary>
@@ -20,6 +21,19 @@ internal static class PromptReader
         using HostedModel model = HostedModel.Load(folder, new HostOptions { Kernels = KernelSet.Stock });
         using Sequences sequences = model.Tokenizer.Encode(text);
         return sequences.NumSequences > 0 && sequences[0].Length > 0 ? sequences[0].ToArray() : throw new VerificationException("The prompt has no tokens: give it some text.");
+    }
+
+    /// <summary>The texts of a result in words, by GenAI's tokenizer.</summary>
+    public static IReadOnlyList<ServingResult> Decode(ModelFolder folder, IReadOnlyList<ServingResult> results)
+    {
+        using var genAI = new OgaHandle();
+        using HostedModel model = HostedModel.Load(folder, new HostOptions { Kernels = KernelSet.Stock });
+        return [.. results.Select(result => result with { Decodings = [.. result.Decodings.Select(Decode)] })];
+
+        DecodingResult Decode(DecodingResult decoding) => decoding with
+        {
+            Answers = decoding.Answers! with { Texts = [.. decoding.Answers.TextTokens.Select(tokens => model.Tokenizer.Decode([.. tokens]))] },
+        };
     }
 
     /// <summary>Random tokens.</summary>

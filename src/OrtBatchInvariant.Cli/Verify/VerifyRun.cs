@@ -50,14 +50,14 @@ internal sealed class VerifyRun
     private int Verify()
     {
         var audits = new List<AuditResult>();
-        var completions = new List<ServingResult>();
+        IReadOnlyList<ServingResult> completions = [];
         int[]? prompt = _request.Prompt is { } text ? PromptReader.Encode(_folder, text) : null;
         bool serves = _request.Completions is not null;
         foreach (string provider in _request.Providers.TakeWhile(_ => !_cancellation.IsCancellationRequested))
         {
             if (serves)
             {
-                completions.Add(Terminal.WithProgress(addBar => Serve(provider, prompt, addBar(provider))));
+                completions = [.. completions, Terminal.WithProgress(addBar => Serve(provider, prompt, addBar(provider)))];
             }
 
             if ((!serves || _request.Axes is not null) && !_cancellation.IsCancellationRequested)
@@ -69,6 +69,9 @@ internal sealed class VerifyRun
 
         if (serves)
         {
+            // A tokenizer costs loading the model once more.
+            bool severalTexts = completions.Any(result => result.Decodings.Any(decoding => decoding.DistinctTexts > 1));
+            completions = severalTexts && _folder.HasTokenizer ? PromptReader.Decode(_folder, completions) : completions;
             CompletionsReport.Print(completions, Terminal.Out);
         }
 

@@ -103,13 +103,26 @@ public static class ModelExporter
     {
         options ??= new ExportOptions();
         options.Validate();
-        using var folder = new AtomicDirectory(outputFolder, options.Overwrite);
+        return AtomicDirectory.Make(
+            outputFolder, options.Overwrite, folder => Fill(folder, Path.GetFullPath(outputFolder), config, weights, options, progress, cancellation, copyTokenizer));
+    }
+
+    private static ExportResult Fill(
+        string folder,
+        string target,
+        HfConfig config,
+        IWeightSource weights,
+        ExportOptions options,
+        IProgress<ExportProgress>? progress,
+        CancellationToken cancellation,
+        Func<string, IReadOnlyList<string>> copyTokenizer)
+    {
         var (model, pending) = DecoderGraph.Build(config, options, weights);
 
-        var modelPath = Path.Combine(folder.Path, ModelFileName);
+        var modelPath = Path.Combine(folder, ModelFileName);
         var dataName = $"{ModelFileName}.data";
         var total = pending.Sum(tensor => tensor.Bytes);
-        using (var data = new AtomicFile(Path.Combine(folder.Path, dataName)))
+        using (var data = new AtomicFile(Path.Combine(folder, dataName)))
         {
             var writer = new ExternalDataWriter(data.Stream, dataName);
             var written = 0L;
@@ -124,9 +137,8 @@ public static class ModelExporter
             OnnxModel.WriteModel(model, modelPath, data);
         }
 
-        var copied = copyTokenizer(folder.Path);
-        GenAIConfig.Write(Path.Combine(folder.Path, "genai_config.json"), config, options, ModelFileName);
-        folder.Commit();
-        return new ExportResult(Path.GetFullPath(outputFolder), model.Graph.Node.Count, total, copied);
+        var copied = copyTokenizer(folder);
+        GenAIConfig.Write(Path.Combine(folder, "genai_config.json"), config, options, ModelFileName);
+        return new ExportResult(target, model.Graph.Node.Count, total, copied);
     }
 }

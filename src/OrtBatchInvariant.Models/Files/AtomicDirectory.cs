@@ -1,66 +1,76 @@
 namespace OrtBatchInvariant.Models.Files;
 
 /// <summary>
-/// A folder that appears under its name only when it is complete. Files go to a hidden sibling ending in
-/// <c>.partial</c>; <see cref="Commit"/> renames it. Disposing without a commit removes it.
+/// Makes folders that appear under their names only when they are complete. Files go to a hidden sibling ending in
+/// <c>.partial</c>, which is renamed at the end, and removed when it does not come to that.
 /// </summary>
-internal sealed class AtomicDirectory : IDisposable
+internal static class AtomicDirectory
 {
-    private readonly string _target;
-    private readonly bool _overwrite;
-    private bool _done;
-
+    /// <summary>Makes a folder.</summary>
     /// <param name="target">The folder to make.</param>
     /// <param name="overwrite">Whether a non-empty folder of that name is replaced; otherwise it is refused.</param>
-    public AtomicDirectory(string target, bool overwrite)
+    /// <param name="fill">Writes into the folder that it is given; what it throws leaves nothing behind.</param>
+    /// <returns>What <paramref name="fill"/> returned.</returns>
+    /// <exception cref="ModelException">The folder is taken, or cannot be written.</exception>
+    public static T Make<T>(string target, bool overwrite, Func<string, T> fill)
     {
-        _target = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(target));
-        _overwrite = overwrite;
-        RefuseIfTaken();
-        Path = PartialName.For(_target);
-        Directory.CreateDirectory(Path);
-    }
-
-    /// <summary>Where to write until the commit.</summary>
-    public string Path { get; }
-
-    public void Commit()
-    {
-        RefuseIfTaken();
-        string? replaced = null;
-        if (Directory.Exists(_target))
+        string folder = Path.TrimEndingDirectorySeparator(Path.GetFullPath(target));
+        RefuseIfTaken(folder, overwrite);
+        string partial = PartialName.For(folder);
+        try
         {
-            replaced = PartialName.For(_target);
-            Directory.Move(_target, replaced);
+            Directory.CreateDirectory(partial);
+            T result = fill(partial);
+            RefuseIfTaken(folder, overwrite);
+            Rename(partial, folder);
+            return result;
         }
-
-        Directory.Move(Path, _target);
-        _done = true;
-        if (replaced is not null)
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException && PartialName.IsIn(exception.Message))
         {
-            Directory.Delete(replaced, recursive: true);
+            throw new ModelException($"{folder}: cannot be written ({PartialName.Hide(exception.Message).TrimEnd('.')}).", exception);
         }
-    }
-
-    public void Dispose()
-    {
-        if (!_done && Directory.Exists(Path))
+        finally
         {
-            Directory.Delete(Path, recursive: true);
+            if (Directory.Exists(partial))
+            {
+                Directory.Delete(partial, recursive: true);
+            }
         }
     }
 
-    private void RefuseIfTaken()
+    private static void Rename(string partial, string folder)
     {
-        if (File.Exists(_target))
+        if (!Directory.Exists(folder))
         {
-            throw new ModelException($"{_target}: a file of this name is in the way; choose another output folder.");
+            Directory.Move(partial, folder);
+            return;
         }
 
-        if (!_overwrite && Directory.Exists(_target) && Directory.EnumerateFileSystemEntries(_target).Any())
+        string replaced = PartialName.For(folder);
+        Directory.Move(folder, replaced);
+        try
         {
-            throw new ModelException(
-                $"{_target}: the output folder exists and is not empty; choose another one or ask to overwrite it.");
+            Directory.Move(partial, folder);
+        }
+        catch
+        {
+            Directory.Move(replaced, folder);
+            throw;
+        }
+
+        Directory.Delete(replaced, recursive: true);
+    }
+
+    private static void RefuseIfTaken(string folder, bool overwrite)
+    {
+        if (File.Exists(folder))
+        {
+            throw new ModelException($"{folder}: a file of this name is in the way; choose another output folder.");
+        }
+
+        if (!overwrite && Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any())
+        {
+            throw new ModelException($"{folder}: the output folder exists and is not empty; choose another one, or ask to replace it (--force).");
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Text;
+using OrtBatchInvariant.Models.Files;
 
 namespace OrtBatchInvariant.Verification.Files;
 
@@ -12,7 +13,7 @@ public static class AtomicText
     public static void Write(string path, string text)
     {
         string target = Path.GetFullPath(path);
-        string partial = Path.Combine(Path.GetDirectoryName(target) ?? target, $".{Path.GetFileName(target)}.{Guid.NewGuid():N}.partial");
+        string partial = PartialName.For(target);
         try
         {
             using (var stream = new FileStream(partial, FileMode.CreateNew, FileAccess.Write, FileShare.None))
@@ -26,13 +27,13 @@ public static class AtomicText
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
             File.Delete(partial);
-            throw new VerificationException($"{path}: cannot be written ({exception.Message.TrimEnd('.')}).", exception);
+            throw CannotBeWritten(path, exception);
         }
     }
 
-    /// <summary>Checks, before hours of work, that <see cref="Write"/> has a folder to write to.</summary>
+    /// <summary>Checks, before hours of work, that <see cref="Write"/> can write: makes an empty file of a hidden name and removes it.</summary>
     /// <param name="path">The file that will be written.</param>
-    /// <exception cref="VerificationException">Its folder does not exist, or a folder is in its place.</exception>
+    /// <exception cref="VerificationException">Its folder does not exist or cannot be written to, or a folder is in its place.</exception>
     public static void CheckTarget(string path)
     {
         string target = Path.GetFullPath(path);
@@ -45,5 +46,18 @@ public static class AtomicText
         {
             throw new VerificationException($"{path}: the folder to write to does not exist; create it first.");
         }
+
+        string partial = PartialName.For(target);
+        try
+        {
+            File.Create(partial, bufferSize: 1, FileOptions.DeleteOnClose).Dispose();
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw CannotBeWritten(path, exception);
+        }
     }
+
+    private static VerificationException CannotBeWritten(string path, Exception exception) =>
+        new($"{path}: cannot be written ({PartialName.Hide(exception.Message).TrimEnd('.')}).", exception);
 }

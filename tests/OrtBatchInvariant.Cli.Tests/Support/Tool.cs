@@ -10,10 +10,6 @@ internal static partial class Tool
 
     public static Process Start(params string[] arguments) => Start("dotnet", [s_program, .. arguments], []);
 
-    /// <summary>As <see cref="Start(string[])"/>, and Ctrl-C reaches it: a shell that runs the tests in the background has them and all their
-    /// children ignore it.</summary>
-    public static Process StartInterruptible(params string[] arguments) => Start("env", ["--default-signal=INT", "dotnet", s_program, .. arguments], []);
-
     public static Task<ToolResult> Run(params string[] arguments) => Run([], arguments);
 
     public static async Task<ToolResult> Run(Dictionary<string, string> environment, params string[] arguments)
@@ -25,8 +21,26 @@ internal static partial class Tool
         return new ToolResult(process.ExitCode, output, WithoutProgress(await error));
     }
 
+    /// <summary>Runs ortbi and presses Ctrl-C after a time. Linux only.</summary>
+    public static async Task<ToolResult> RunInterrupted(TimeSpan after, params string[] arguments)
+    {
+        // A shell that runs the tests in the background has them and all their children ignore Ctrl-C.
+        using Process process = Start("env", ["--default-signal=INT", "dotnet", s_program, .. arguments], []);
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        Task<string> output = process.StandardOutput.ReadToEndAsync();
+        await Task.Delay(after);
+        Assert.False(process.HasExited, $"it ended before it could be stopped: {await output}{await error}");
+        using (Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]))
+        {
+            await kill.WaitForExitAsync();
+        }
+
+        await process.WaitForExitAsync();
+        return new ToolResult(process.ExitCode, await output, WithoutProgress(await error));
+    }
+
     /// <summary>What was said on stderr but how far the work is, which takes longer than a few seconds on a busy machine.</summary>
-    public static string WithoutProgress(string error) => ProgressLine().Replace(error, "");
+    private static string WithoutProgress(string error) => ProgressLine().Replace(error, "");
 
     [GeneratedRegex(@"^.*: \d+ %\r?\n", RegexOptions.Multiline)]
     private static partial Regex ProgressLine();

@@ -115,8 +115,11 @@ public static class ServingExperiment
 /// <summary>Counts the different answers of one way of choosing tokens. The first is what the others are compared with.</summary>
 internal sealed class DecodingTally(string name, int completions)
 {
-    private readonly HashSet<string> _logits = [];
-    private readonly HashSet<string> _texts = [];
+    private readonly Dictionary<string, int> _logits = [];
+    private readonly Dictionary<string, int> _texts = [];
+    private readonly List<int> _logitsOfCompletions = [];
+    private readonly List<int> _textOfLogits = [];
+    private readonly List<IReadOnlyList<int>> _textTokens = [];
     private readonly SortedDictionary<int, (int Count, HashSet<string> Logits, HashSet<string> Texts)> _sizes = [];
     private Request? _first;
     private int? _firstLogits;
@@ -137,8 +140,17 @@ internal sealed class DecodingTally(string name, int completions)
         Completions++;
         string logits = string.Join(' ', request.Digests);
         string text = string.Join(' ', request.Tokens);
-        _logits.Add(logits);
-        _texts.Add(text);
+        if (_texts.TryAdd(text, _texts.Count))
+        {
+            _textTokens.Add([.. request.Tokens]);
+        }
+
+        if (_logits.TryAdd(logits, _logits.Count))
+        {
+            _textOfLogits.Add(_texts[text]);
+        }
+
+        _logitsOfCompletions.Add(_logits[logits]);
         (int count, HashSet<string> sizeLogits, HashSet<string> sizeTexts) = _sizes.GetValueOrDefault(request.MeanBatchSize, (0, [], []));
         sizeLogits.Add(logits);
         sizeTexts.Add(text);
@@ -149,7 +161,10 @@ internal sealed class DecodingTally(string name, int completions)
 
     public DecodingResult Result() => new(
         name, Completions, _logits.Count, _texts.Count, _firstLogits, _firstToken,
-        [.. _sizes.Select(size => new BatchSizeCount(size.Key, size.Value.Count, size.Value.Logits.Count, size.Value.Texts.Count))]);
+        [.. _sizes.Select(size => new BatchSizeCount(size.Key, size.Value.Count, size.Value.Logits.Count, size.Value.Texts.Count))])
+    {
+        Answers = new DistinctAnswers(_logitsOfCompletions, _textOfLogits, _textTokens),
+    };
 
     private static int? FirstDifference<T>(IReadOnlyList<T> left, IReadOnlyList<T> right)
         where T : IEquatable<T>

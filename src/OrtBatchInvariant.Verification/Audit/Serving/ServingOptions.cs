@@ -65,7 +65,26 @@ public sealed record DecodingResult(
     int DistinctTexts,
     int? FirstDifferentLogits,
     int? FirstDifferentToken,
-    IReadOnlyList<BatchSizeCount> BatchSizes);
+    IReadOnlyList<BatchSizeCount> BatchSizes)
+{
+    /// <summary>The different answers themselves; null in reports that were written before there was this.</summary>
+    public DistinctAnswers? Answers { get; init; }
+}
+
+/// <summary>The different answers to one prompt, numbered from 0 as they came; number 0 is what the prompt gets alone in its batch.</summary>
+/// <param name="LogitsOfCompletions">For each completion, in the order in which they ended, the number of its logits.</param>
+/// <param name="TextOfLogits">For each of the different logits the number of the text that was chosen from them.</param>
+/// <param name="TextTokens">The tokens of each of the different texts.</param>
+public sealed record DistinctAnswers(
+    IReadOnlyList<int> LogitsOfCompletions, IReadOnlyList<int> TextOfLogits, IReadOnlyList<IReadOnlyList<int>> TextTokens)
+{
+    /// <summary>Each of the different texts in words; null where there was no tokenizer.</summary>
+    public IReadOnlyList<string>? Texts { get; init; }
+
+    /// <summary>Number of completions that got a text.</summary>
+    /// <param name="text">The number of the text.</param>
+    public int CompletionsWith(int text) => LogitsOfCompletions.Count(logits => TextOfLogits[logits] == text);
+}
 
 /// <summary>What completing one prompt many times among others came to.</summary>
 /// <param name="Subject">What ran.</param>
