@@ -8,6 +8,8 @@ internal static partial class Tool
 {
     private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "ortbi.dll");
 
+    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(2);
+
     public static Process Start(params string[] arguments) => Start("dotnet", [s_program, .. arguments], []);
 
     public static Task<ToolResult> Run(params string[] arguments) => Run([], arguments);
@@ -21,14 +23,20 @@ internal static partial class Tool
         return new ToolResult(process.ExitCode, output, WithoutProgress(await error));
     }
 
-    /// <summary>Runs ortbi and presses Ctrl-C after a time. Linux only.</summary>
-    public static async Task<ToolResult> RunInterrupted(TimeSpan after, params string[] arguments)
+    /// <summary>Runs ortbi and presses Ctrl-C a second after it has got under way, however busy the machine is. Linux only.</summary>
+    public static async Task<ToolResult> RunInterrupted(Func<Process, bool> isUnderWay, params string[] arguments)
     {
         // A shell that runs the tests in the background has them and all their children ignore Ctrl-C.
         using Process process = Start("env", ["--default-signal=INT", "dotnet", s_program, .. arguments], []);
         Task<string> error = process.StandardError.ReadToEndAsync();
         Task<string> output = process.StandardOutput.ReadToEndAsync();
-        await Task.Delay(after);
+        var patience = Stopwatch.StartNew();
+        while (!process.HasExited && !isUnderWay(process) && patience.Elapsed < s_patience)
+        {
+            await Task.Delay(50);
+        }
+
+        await Task.Delay(TimeSpan.FromSeconds(1));
         Assert.False(process.HasExited, $"it ended before it could be stopped: {await output}{await error}");
         using (Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]))
         {
