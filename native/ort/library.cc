@@ -1,7 +1,9 @@
 // Everything the library exports: the plugin provider, the custom-op library, and what the C# host
 // asks for.
+#include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string>
 
 #include "ort/custom_ops/custom_ops.h"
 #include "ort/ep/coverage.h"

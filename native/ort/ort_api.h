@@ -49,6 +49,8 @@ OrtStatus* Guarded(Body&& body) noexcept {
     return Ort::GetApi().CreateStatus(ORT_FAIL, "out of host memory");
   } catch (const std::exception& e) {
     return Ort::GetApi().CreateStatus(ORT_FAIL, e.what());
+  } catch (...) {
+    return Ort::GetApi().CreateStatus(ORT_FAIL, "something was thrown that is no exception");
   }
 }
 

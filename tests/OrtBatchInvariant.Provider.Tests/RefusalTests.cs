@@ -182,6 +182,24 @@ public sealed class RefusalTests(ITestOutputHelper output)
         Assert.DoesNotContain('\n', message.TrimEnd());
     }
 
+    /// <summary>Also a name that is spelt wrong, which would have no effect.</summary>
+    [Theory]
+    [InlineData("stict", "0", "there is no option 'stict', use one of strict, instruction_set, report_id, device, device_id, enable_cuda_graph, fuse")]
+    [InlineData("fuse", "no", "the option fuse is 'no', use 1 or 0")]
+    [InlineData("device", "tpu", "the option device is 'tpu', use cpu or cuda")]
+    [InlineData("device_id", "-1", "the option device_id is '-1', use a number from 0 on")]
+    [InlineData("instruction_set", "mmx", "the option instruction_set is 'mmx', this machine can run scalar")]
+    public void OptionsThatMakeNoSenseAreRefused(string name, string value, string expected)
+    {
+        OpCase op = MatMulTests.MatMul(Rows("a", [1, 8]), Weight("b", 8, 3));
+        string message = Assert.Throws<OnnxRuntimeException>(() => Sessions.Ours(
+            op.Model(op.Values(Checks.Seeded(output), 2)), out _,
+            configure: options => options.AddSessionConfigEntry($"ep.batchinvariantexecutionprovider.{name}", value)).Dispose()).Message;
+        output.WriteLine(message);
+        Assert.Contains(expected, message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', message.TrimEnd());
+    }
+
     /// <summary>Whole numbers have no roundings: a product of integers is left to the stock kernel, strict or not.</summary>
     [Fact]
     public void IntegersAreInvariantByNature()

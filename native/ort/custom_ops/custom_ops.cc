@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -77,15 +78,11 @@ OrtStatusPtr ORT_API_CALL CreateKernel(const OrtCustomOp* self, const OrtApi*,
 }
 
 OrtStatusPtr ORT_API_CALL Compute(void* self, OrtKernelContext* context) {
-  return Guarded([&]() -> Status {
+  return Guarded([&] {
     auto* kernel = static_cast<CustomKernel*>(self);
     OpContext op_context(context, kernel->instruction_set, kernel->services());
-    const auto compute = [&] { return kernel->kernel->Compute(op_context); };
-    if (kernel->device != nullptr) {
-      return kernel->device->Enqueue(op_context.Stream(), compute);
-    }
-    BATCH_INVARIANT_RETURN_IF_ERROR(compute());
-    return op_context.Finish();
+    const auto run = [&] { return op_context.Run(*kernel->kernel); };
+    return kernel->device == nullptr ? run() : kernel->device->Enqueue(op_context.Stream(), run);
   });
 }
 
@@ -105,8 +102,9 @@ template <int... kPairs>
 size_t MayInplace(int** inputs, int** outputs) {
   static constexpr int kFlat[] = {kPairs...};
   constexpr size_t kCount = sizeof...(kPairs) / 2;
-  *inputs = new int[kCount];
-  *outputs = new int[kCount];
+  *inputs = new (std::nothrow) int[kCount];
+  *outputs = new (std::nothrow) int[kCount];
+  if (*inputs == nullptr || *outputs == nullptr) return 0;
   for (size_t i = 0; i < kCount; ++i) {
     (*inputs)[i] = kFlat[2 * i];
     (*outputs)[i] = kFlat[2 * i + 1];

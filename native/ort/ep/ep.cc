@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
+#include <string_view>
 
 #include "ort/ep/custom_coverage.h"
 #include "ort/ep/fused_nodes.h"
@@ -30,6 +32,34 @@ Status ReadNumber(const std::string& key, const std::string& value, int64_t* out
                                  "', use a number from 0 on");
 }
 
+constexpr std::string_view kEntryPrefix = "ep.batchinvariantexecutionprovider.";
+constexpr std::string_view kOptions[] = {
+    "strict", "instruction_set", "report_id", "device", "device_id", "enable_cuda_graph", "fuse"};
+constexpr std::string_view kDryRun = "dry_run";  // of the library's own host
+
+// A name that is spelt wrong would have no effect, and nobody would know.
+Status CheckNames(Ort::ConstSessionOptions session_options) {
+  OrtKeyValuePairs* entries = nullptr;
+  BATCH_INVARIANT_RETURN_IF_ERROR(
+      FromOrtStatus(Ort::GetApi().GetSessionOptionsConfigEntries(session_options, &entries)));
+  const Ort::KeyValuePairs owned(entries);
+  std::vector<const char*> keys;
+  std::vector<const char*> values;
+  owned.GetKeyValuePairs(keys, values);
+  for (std::string_view key : keys) {
+    if (!key.starts_with(kEntryPrefix)) continue;
+    key.remove_prefix(kEntryPrefix.size());
+    if (key == kDryRun || std::ranges::find(kOptions, key) != std::end(kOptions)) continue;
+    std::string message = "there is no option '" + std::string(key) + "', use one of ";
+    for (const std::string_view option : kOptions) {
+      if (option != kOptions[0]) message += ", ";
+      message += option;
+    }
+    return Status::InvalidArgument(message);
+  }
+  return Status::Ok();
+}
+
 std::string Describe(const NodeCoverage& node) {
   const std::string domain = node.domain.empty() ? "" : node.domain + ".";
   return "'" + node.name + "' (" + domain + node.op + ": " + node.reason + ")";
@@ -38,14 +68,15 @@ std::string Describe(const NodeCoverage& node) {
 }  // namespace
 
 Status ReadOptions(Ort::ConstSessionOptions session_options, EpOptions* options) {
-  const auto entry = [&](const char* key) {
-    const std::string full = std::string("ep.batchinvariantexecutionprovider.") + key;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CheckNames(session_options));
+  const auto entry = [&](std::string_view key) {
+    const std::string full = std::string(kEntryPrefix) + std::string(key);
     return session_options.GetConfigEntryOrDefault(full.c_str(), std::string());
   };
   if (const std::string value = entry("strict"); !value.empty()) {
     BATCH_INVARIANT_RETURN_IF_ERROR(ReadSwitch("strict", value, &options->strict));
   }
-  if (const std::string value = entry("dry_run"); !value.empty()) {
+  if (const std::string value = entry(kDryRun); !value.empty()) {
     BATCH_INVARIANT_RETURN_IF_ERROR(ReadSwitch("dry_run", value, &options->dry_run));
   }
   if (const std::string value = entry("fuse"); !value.empty()) {

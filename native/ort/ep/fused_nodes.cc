@@ -24,7 +24,7 @@ OrtStatus* ORT_API_CALL Compute(OrtNodeComputeInfo*, void* state,
   return Guarded([&] {
     auto* fused = static_cast<FusedKernel*>(state);
     OpContext op_context(context, fused->instruction_set, fused->device);
-    return fused->kernel->Compute(op_context);
+    return op_context.Run(*fused->kernel);
   });
 }
 

@@ -20,11 +20,10 @@ struct EpKernel : OrtKernelImpl {
 };
 
 OrtStatus* ORT_API_CALL Compute(OrtKernelImpl* self, OrtKernelContext* context) noexcept {
-  return Guarded([&]() -> Status {
+  return Guarded([&] {
     auto* kernel = static_cast<EpKernel*>(self);
     OpContext op_context(context, kernel->instruction_set, kernel->device);
-    BATCH_INVARIANT_RETURN_IF_ERROR(kernel->kernel->Compute(op_context));
-    return op_context.Finish();
+    return op_context.Run(*kernel->kernel);
   });
 }
 

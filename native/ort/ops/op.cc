@@ -119,7 +119,8 @@ Status OpContext::Output(size_t index, std::span<const int64_t> shape, Tensor* t
   return Status::Ok();
 }
 
-Status OpContext::Finish() {
+Status OpContext::Run(OpKernel& kernel) {
+  BATCH_INVARIANT_RETURN_IF_ERROR(kernel.Compute(*this));
   for (const Half& half : half_outputs_) {
     BATCH_INVARIANT_RETURN_IF_ERROR(cpu::RoundToF16(Cpu(), half.elements, half.wide,
                                                     static_cast<uint16_t*>(half.narrow)));

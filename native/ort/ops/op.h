@@ -45,6 +45,8 @@ class DeviceServices {
   virtual void FreeWeights(void* memory) = 0;
 };
 
+class OpKernel;
+
 // One call of a kernel: its inputs, its outputs, and where it runs.
 class OpContext {
  public:
@@ -54,7 +56,10 @@ class OpContext {
   OpContext(const OpContext&) = delete;
   OpContext& operator=(const OpContext&) = delete;
 
-  // On the CPU fp16 tensors are seen as fp32: see half.h. Call Finish when the kernel is done.
+  // Computes or, on a device, enqueues what computes.
+  Status Run(OpKernel& kernel);
+
+  // On the CPU fp16 tensors are seen as fp32: see half.h.
   //
   // An omitted optional input gives a tensor that is not present.
   Status Input(size_t index, Tensor* tensor);
@@ -72,9 +77,6 @@ class OpContext {
   }
 
   Status OutputAsIs(size_t index, std::span<const int64_t> shape, Tensor* tensor);
-
-  // Writes fp16 outputs.
-  Status Finish();
 
   // Threads of the session's intra-op pool, scratch from the session's CPU arena.
   cpu::Context Cpu();
