@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <random>
+#include <set>
 #include <vector>
 
 #include "cuda/common/data_type_of.h"
@@ -57,7 +58,7 @@ void FillsMatrices() {
           line.push_back(ToFloat(host[row * row_stride + column * column_stride]));
         }
         ExpectMirrored(line, kPeriod, cancels && row % 2 == 0);
-        EXPECT_NE(line[0], line[1]);
+        EXPECT_GT(std::set<float>(line.begin(), line.end()).size(), std::size_t{kPeriod} / 2);
       }
     }
   }
