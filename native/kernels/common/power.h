@@ -17,8 +17,12 @@
 
 #ifdef __CUDACC__
 #define BATCH_INVARIANT_ANY __host__ __device__ __forceinline__
+#elif defined(_MSC_VER)
+#define BATCH_INVARIANT_ANY __forceinline
 #else
-#define BATCH_INVARIANT_ANY inline
+// Never a function of its own: files for different instruction sets include this one, and the linker
+// would keep the code of any of them for all.
+#define BATCH_INVARIANT_ANY inline __attribute__((always_inline))
 #endif
 
 namespace batch_invariant::power {
@@ -96,10 +100,8 @@ constexpr double kLn2Low = 0x1.abc9e3b39803fp-56;
 constexpr double kLog2EHigh = 0x1.71547652b82fep+0;
 constexpr double kLog2ELow = 0x1.777d0ffda0d24p-56;
 
-// |x|^y to about 2^-42; x positive and finite, y finite.
-BATCH_INVARIANT_ANY double ShortPower(double x, double y) {
-  int e = 0;
-  const double m = Mantissa(x, &e);
+// log2 of 2^e m to about 2^-42; m in [sqrt(1/2), sqrt(2)].
+BATCH_INVARIANT_ANY double ShortLogarithm(double m, int e) {
   const double s = (m - 1.0) / (m + 1.0);
   const double z = s * s;
   double p = 1.0 / 21.0;
@@ -112,13 +114,24 @@ BATCH_INVARIANT_ANY double ShortPower(double x, double y) {
   p = p * z + 1.0 / 7.0;
   p = p * z + 1.0 / 5.0;
   p = p * z + 1.0 / 3.0;
-  const double logarithm = (2.0 * s + 2.0 * s * z * p) * kLog2EHigh + static_cast<double>(e);
-  const double t = y * logarithm;
+  return (2.0 * s + 2.0 * s * z * p) * kLog2EHigh + static_cast<double>(e);
+}
+
+// 2^(t - n), n the whole number next to t.
+BATCH_INVARIANT_ANY double ShortExponential(double t, double n) {
+  const double r = (t - n) * kLn2High;
+  return 1.0 + (r + r * r * ExponentialTail(r));
+}
+
+// |x|^y to about 2^-42; x positive and finite, y finite.
+BATCH_INVARIANT_ANY double ShortPower(double x, double y) {
+  int e = 0;
+  const double m = Mantissa(x, &e);
+  const double t = y * ShortLogarithm(m, e);
   if (t > 1030.0) return Infinity();
   if (t < -1150.0) return 0.0;
   const double n = Nearest(t);
-  const double r = (t - n) * kLn2High;
-  return Scaled(1.0 + (r + r * r * ExponentialTail(r)), static_cast<int>(n));
+  return Scaled(ShortExponential(t, n), static_cast<int>(n));
 }
 
 // A sum of two numbers of which the second is at most half an ulp of the first.

@@ -6,20 +6,13 @@
 #ifndef BATCH_INVARIANT_KERNELS_CPU_POW_POW_BODY_H_
 #define BATCH_INVARIANT_KERNELS_CPU_POW_POW_BODY_H_
 
+#include "kernels/common/power.h"
 #include "kernels/cpu/pow/pow_kernels.h"
 #include "kernels/cpu/simd/simd.h"
 
 namespace batch_invariant::cpu::BI_SIMD {
 
 inline constexpr int kPowLanes = 64;
-
-// 2^n for -1022 <= n <= 1023.
-BI_INLINE double PowerOfTwo(int32_t n) {
-  const uint64_t bits = static_cast<uint64_t>(static_cast<int64_t>(n) + 1023) << 52;
-  double x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
 
 // x, held to -1150..1150; by whole numbers, which compilers turn into vectors where a comparison of
 // fp64 would be a branch.
@@ -33,64 +26,23 @@ BI_INLINE double Bounded(double x) {
   return x;
 }
 
-// log2 of m 2^e, m in [sqrt(1/2), sqrt(2)).
-BI_INLINE double ShortLogarithm(double m, double e) {
-  constexpr double kLog2E = 0x1.71547652b82fep+0;
-  const double s = (m - 1.0) / (m + 1.0);
-  const double z = s * s;
-  double p = 1.0 / 21.0;
-  p = p * z + 1.0 / 19.0;
-  p = p * z + 1.0 / 17.0;
-  p = p * z + 1.0 / 15.0;
-  p = p * z + 1.0 / 13.0;
-  p = p * z + 1.0 / 11.0;
-  p = p * z + 1.0 / 9.0;
-  p = p * z + 1.0 / 7.0;
-  p = p * z + 1.0 / 5.0;
-  p = p * z + 1.0 / 3.0;
-  return (2.0 * s + 2.0 * s * z * p) * kLog2E + e;
-}
-
-// e^r, |r| <= ln(2) / 2.
-BI_INLINE double ShortExponential(double r) {
-  double p = 1.0 / 1307674368000.0;
-  p = p * r + 1.0 / 87178291200.0;
-  p = p * r + 1.0 / 6227020800.0;
-  p = p * r + 1.0 / 479001600.0;
-  p = p * r + 1.0 / 39916800.0;
-  p = p * r + 1.0 / 3628800.0;
-  p = p * r + 1.0 / 362880.0;
-  p = p * r + 1.0 / 40320.0;
-  p = p * r + 1.0 / 5040.0;
-  p = p * r + 1.0 / 720.0;
-  p = p * r + 1.0 / 120.0;
-  p = p * r + 1.0 / 24.0;
-  p = p * r + 1.0 / 6.0;
-  p = p * r + 0.5;
-  return 1.0 + (r + r * r * p);
-}
-
 // result = (mantissa 2^exponent)^y. Stage by stage, so that none waits for a single chain.
 static void ShortPowers(const float* mantissas, const int32_t* exponents, double y, int lanes,
                         float* result) {
-  constexpr double kLn2 = 0x1.62e42fefa39efp-1;
-  constexpr double kRound = 0x1.8p+52;
   double t[kPowLanes];
   for (int i = 0; i < lanes; ++i) {
-    t[i] = y * ShortLogarithm(static_cast<double>(mantissas[i]), static_cast<double>(exponents[i]));
+    t[i] = y * power::ShortLogarithm(static_cast<double>(mantissas[i]), exponents[i]);
   }
-  double power[kPowLanes];
+  double scale[kPowLanes];
   int32_t whole[kPowLanes];
   for (int i = 0; i < lanes; ++i) {
     const double bounded = Bounded(t[i]);
-    const double shifted = bounded + kRound;
-    const double n = shifted - kRound;
-    power[i] = ShortExponential((bounded - n) * kLn2);
+    const double n = power::Nearest(bounded);
+    scale[i] = power::ShortExponential(bounded, n);
     whole[i] = static_cast<int32_t>(n);
   }
   for (int i = 0; i < lanes; ++i) {
-    const int32_t half = whole[i] / 2;
-    result[i] = static_cast<float>(power[i] * PowerOfTwo(half) * PowerOfTwo(whole[i] - half));
+    result[i] = static_cast<float>(power::Scaled(scale[i], whole[i]));
   }
 }
 
