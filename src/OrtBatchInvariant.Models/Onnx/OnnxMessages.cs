@@ -18,6 +18,15 @@ public sealed partial class AttributeProto
 
     /// <summary>Whole numbers.</summary>
     public static AttributeProto Of(string name, long[] values) => new() { Name = name, Type = AttributeType.Ints, Ints = { values } };
+
+    /// <summary>Floating-point numbers.</summary>
+    public static AttributeProto Of(string name, float[] values) => new() { Name = name, Type = AttributeType.Floats, Floats = { values } };
+
+    /// <summary>A tensor.</summary>
+    public static AttributeProto Of(string name, TensorProto value) => new() { Name = name, Type = AttributeType.Tensor, T = value };
+
+    /// <summary>A graph.</summary>
+    public static AttributeProto Of(string name, GraphProto value) => new() { Name = name, Type = AttributeType.Graph, G = value };
 }
 
 /// <summary>A value of a graph: its name and type.</summary>

@@ -64,7 +64,7 @@ internal static class ProductModel
             {
                 foreach ((string name, long value) in (ReadOnlySpan<(string, long)>)[("K", k), ("N", n), ("bits", 4), ("block_size", BlockSize)])
                 {
-                    node.Attribute.Add(new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Int, I = value });
+                    node.Attribute.Add(AttributeProto.Of(name, value));
                 }
             }
 

@@ -3,7 +3,6 @@ using Google.Protobuf;
 using OrtBatchInvariant.Models.Onnx;
 using OrtBatchInvariant.Models.Tests.Support;
 using Xunit.Abstractions;
-using AttributeType = OrtBatchInvariant.Models.Onnx.AttributeProto.Types.AttributeType;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Models.Tests.Onnx;
@@ -269,7 +268,7 @@ public class OnnxModelTests(ITestOutputHelper output)
                         OpType = "If",
                         Input = { "y" },
                         Output = { "z" },
-                        Attribute = { new AttributeProto { Name = "then_branch", Type = AttributeType.Graph, G = then } },
+                        Attribute = { AttributeProto.Of("then_branch", then) },
                     },
                 },
             },
@@ -287,7 +286,7 @@ public class OnnxModelTests(ITestOutputHelper output)
                             Domain = "g",
                             Attribute =
                             {
-                                new AttributeProto { Name = "t", Type = AttributeType.Tensor, T = Tensor("attribute", random, 33) },
+                                AttributeProto.Of("t", Tensor("attribute", random, 33)),
                             },
                         },
                     },

@@ -1,6 +1,4 @@
-using Google.Protobuf;
 using OrtBatchInvariant.Models.Onnx;
-using AttributeType = OrtBatchInvariant.Models.Onnx.AttributeProto.Types.AttributeType;
 
 namespace OrtBatchInvariant.Tests.Support;
 
@@ -9,13 +7,13 @@ internal static class OnnxAttribute
 {
     internal static AttributeProto Of(string name, object value) => value switch
     {
-        int number => new() { Name = name, Type = AttributeType.Int, I = number },
-        float number => new() { Name = name, Type = AttributeType.Float, F = number },
-        string text => new() { Name = name, Type = AttributeType.String, S = ByteString.CopyFromUtf8(text) },
-        long[] numbers => new() { Name = name, Type = AttributeType.Ints, Ints = { numbers } },
-        float[] numbers => new() { Name = name, Type = AttributeType.Floats, Floats = { numbers } },
-        GraphProto graph => new() { Name = name, Type = AttributeType.Graph, G = graph },
-        TensorProto tensor => new() { Name = name, Type = AttributeType.Tensor, T = tensor },
+        int number => AttributeProto.Of(name, number),
+        float number => AttributeProto.Of(name, number),
+        string text => AttributeProto.Of(name, text),
+        long[] numbers => AttributeProto.Of(name, numbers),
+        float[] numbers => AttributeProto.Of(name, numbers),
+        GraphProto graph => AttributeProto.Of(name, graph),
+        TensorProto tensor => AttributeProto.Of(name, tensor),
         _ => throw new ArgumentOutOfRangeException(nameof(value), value, "no test uses this type of attribute"),
     };
 }

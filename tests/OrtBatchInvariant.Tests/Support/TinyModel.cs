@@ -56,12 +56,7 @@ internal static class TinyModel
             var node = new NodeProto { Name = $"einsum_{i}", OpType = "Einsum" };
             node.Input.Add(i == 0 ? "x" : $"y_{i - 1}");
             node.Output.Add(i == count - 1 ? "y" : $"y_{i}");
-            node.Attribute.Add(new AttributeProto
-            {
-                Name = "equation",
-                Type = AttributeProto.Types.AttributeType.String,
-                S = ByteString.CopyFromUtf8(i == count - 1 ? "ij->i" : "ij->ji"),
-            });
+            node.Attribute.Add(AttributeProto.Of("equation", i == count - 1 ? "ij->i" : "ij->ji"));
             nodes.Add(node);
         }
 

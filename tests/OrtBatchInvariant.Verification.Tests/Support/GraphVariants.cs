@@ -2,7 +2,6 @@ using System.Text.Json.Nodes;
 using Google.Protobuf;
 using OrtBatchInvariant.Models.Onnx;
 using OrtBatchInvariant.Verification.Hosting;
-using AttributeType = OrtBatchInvariant.Models.Onnx.AttributeProto.Types.AttributeType;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Verification.Tests.Support;
@@ -37,7 +36,7 @@ internal static class GraphVariants
         {
             graph.Input.Single(input => input.Name == name).Type.TensorType.ElemType = (int)DataType.Int32;
             Rename(graph, name, $"{name}_int64");
-            graph.Node.Insert(0, Node("Cast", [name], $"{name}_int64", new AttributeProto { Name = "to", Type = AttributeType.Int, I = (long)DataType.Int64 }));
+            graph.Node.Insert(0, Node("Cast", [name], $"{name}_int64", AttributeProto.Of("to", (long)DataType.Int64)));
         }
     });
 
@@ -49,14 +48,14 @@ internal static class GraphVariants
         positions.Name = "position_ids";
         graph.Input.Add(positions);
         graph.Initializer.Add(Whole("positions/one", [1]));
-        var ones = new AttributeProto { Name = "value", Type = AttributeType.Tensor, T = Whole("", [1]) };
+        var ones = AttributeProto.Of("value", Whole("", [1]));
         NodeProto[] nodes =
         [
-            Node("Shape", ["input_ids"], "positions/rows", Number("start", 0), Number("end", 1)),
-            Node("ReduceMax", ["position_ids"], "positions/last", Number("keepdims", 0)),
+            Node("Shape", ["input_ids"], "positions/rows", AttributeProto.Of("start", 0), AttributeProto.Of("end", 1)),
+            Node("ReduceMax", ["position_ids"], "positions/last", AttributeProto.Of("keepdims", 0)),
             Node("Reshape", ["positions/last", "positions/one"], "positions/last_1"),
             Node("Add", ["positions/last_1", "positions/one"], "positions/length"),
-            Node("Concat", ["positions/rows", "positions/length"], "positions/shape", Number("axis", 0)),
+            Node("Concat", ["positions/rows", "positions/length"], "positions/shape", AttributeProto.Of("axis", 0)),
             Node("ConstantOfShape", ["positions/shape"], "attention_mask", ones),
         ];
         for (int i = 0; i < nodes.Length; i++)
@@ -64,8 +63,6 @@ internal static class GraphVariants
             graph.Node.Insert(i, nodes[i]);
         }
     });
-
-    private static AttributeProto Number(string name, long value) => new() { Name = name, Type = AttributeType.Int, I = value };
 
     private static TensorProto Whole(string name, long[] values) => new() { Name = name, DataType = (int)DataType.Int64, Dims = { values.Length }, Int64Data = { values } };
 

@@ -3,7 +3,6 @@ using System.Globalization;
 using Google.Protobuf;
 using OrtBatchInvariant.Models.Export.Weights;
 using OrtBatchInvariant.Models.Onnx;
-using AttributeType = OrtBatchInvariant.Models.Onnx.AttributeProto.Types.AttributeType;
 using DataType = OrtBatchInvariant.Models.Onnx.TensorProto.Types.DataType;
 
 namespace OrtBatchInvariant.Models.Export.Graph;
@@ -120,8 +119,7 @@ internal sealed class OnnxGraphBuilder
         var tensor = new TensorProto { Name = name, DataType = (int)type, RawData = UnsafeByteOperations.UnsafeWrap(bytes) };
         tensor.Dims.AddRange(dims);
         Node(
-            $"/model/constant_nodes/{text}", "Constant", string.Empty, [], [name],
-            new AttributeProto { Name = "value", Type = AttributeType.Tensor, T = tensor });
+            $"/model/constant_nodes/{text}", "Constant", string.Empty, [], [name], AttributeProto.Of("value", tensor));
         Graph.ValueInfo.Add(ValueInfo(name, type, [.. dims.Select(d => (Dim)d)]));
         return name;
     }
