@@ -178,6 +178,15 @@ demo() {
 
 # Fills the GPU's memory, so that nothing may run beside it.
 if wanted bad-input; then alone bad-input check bad-input "$program" bad-input; fi
+# Before what runs at once, so that nothing is beside it: a GPU gives programs their turns, and beside nine others a step takes four times
+# as long. Stock kernels are set up anew for each shape of a batch, so that both are given few.
+if wanted completions; then
+  if [ ${#stock[@]} -eq 0 ]; then
+    alone completions check completions "$program" completions --buckets
+  else
+    alone completions check completions "$peer" completions --stock --buckets --prompts 8 --seconds 60
+  fi
+fi
 if wanted alone; then
   at_once alone check alone "$program" alone
   [ ${#stock[@]} -eq 0 ] || at_once alone-beside-stock check alone-beside-stock "$peer" alone --stock
@@ -185,14 +194,6 @@ fi
 if wanted converted; then
   [ ${#stock[@]} -eq 0 ] || at_once converted check converted "$peer" converted --stock
   at_once converted-cpu converted_cpu
-fi
-if wanted completions; then
-  if [ ${#stock[@]} -eq 0 ]; then
-    at_once completions check completions "$program" completions
-  else
-    # Stock kernels make a few hundred tokens a second where every batch has another shape.
-    at_once completions check completions "$peer" completions --stock --arrivals batches --prompts 1 --seconds 20
-  fi
 fi
 if wanted invariance; then
   at_once invariance check invariance "$program" invariance

@@ -76,7 +76,7 @@ public sealed class DeviceDemoTests(Support.Models models)
 
     private static ServingResult Result(int uniqueLogits) => new(
         new AuditSubject("model", "", "batch-invariant", "GPU", "", "", "", []), [new DecodingResult("temperature 0", 10, uniqueLogits, 1, null, null, [])],
-        4, 5, 20, 0, 4, 1000, 100, 1, 1, "poisson", 1, true);
+        4, 5, 20, 0, 4, 1000, 100, 100, 1, 1, 10, false, "poisson", 1, true);
 
     private sealed class Bar(Action<long, long> set) : IProgressBar
     {

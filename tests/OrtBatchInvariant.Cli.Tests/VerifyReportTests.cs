@@ -113,7 +113,7 @@ public sealed class VerifyReportTests(ITestOutputHelper output) : IDisposable
             Assert.Equal(pair.First.ElementsCompared, Number(pair.Second.GetProperty("compared")));
         });
         Assert.Equal(
-            report.Completions.SelectMany(result => result.Decodings).Select(decoding => (long)decoding.DistinctLogits),
+            report.Completions.SelectMany(result => result.Decodings).Select(decoding => (long)decoding.DistinctLogits!.Value),
             seen.GetProperty("completions").EnumerateArray().Select(Number));
         Assert.Contains(report.Audits[0].Blame?.First?.Name ?? "", seen.GetProperty("first").GetString()!, StringComparison.Ordinal);
         Assert.Equal(report.Audits[0].Blames.Select(blame => blame.AxisId), seen.GetProperty("blamed").EnumerateArray().Select(id => id.GetString()));

@@ -58,12 +58,43 @@ public sealed class VerifyTests(Support.Models models, ITestOutputHelper output)
         {
             DistinctAnswers answers = decoding.Answers!;
             Assert.Equal((30, decoding.DistinctLogits, decoding.DistinctTexts), (answers.LogitsOfCompletions.Count, answers.TextOfLogits.Count, answers.TextTokens.Count));
-            Assert.Equal(Enumerable.Range(0, decoding.DistinctLogits), answers.LogitsOfCompletions.Distinct());
+            Assert.Equal(Enumerable.Range(0, decoding.DistinctLogits!.Value), answers.LogitsOfCompletions.Distinct());
             Assert.All(answers.TextTokens, tokens => Assert.Equal(12, tokens.Count));
             Assert.Equal(30, Enumerable.Range(0, decoding.DistinctTexts).Sum(answers.CompletionsWith));
             Assert.Equal(decoding.DistinctTexts, answers.TextTokens.Select(tokens => string.Join(' ', tokens)).Distinct().Count());
         });
         Assert.All(report.Completions, served => Assert.True(served is { Preemptions: > 0, LargestBatch: 6, TokensPerSecond: > 0 }, served.ToString()));
+    }
+
+    [Fact]
+    public async Task CompletionsInBuckets()
+    {
+        string json = File("report.json");
+        ToolResult result = await Run(
+            ["verify", models.Int4, "--provider", "cpu,batch-invariant", "--completions", "30", "--buckets", "--tokens", "12", "--max-rows", "6", "--prompt", "It was a dark night", "--json", json]);
+
+        Assert.Equal((ExitCode.Varies, ""), (result.ExitCode, result.Error));
+        Assert.Contains("to which they were padded", result.Output, StringComparison.Ordinal);
+        VerificationReport report = VerificationReport.Parse(await System.IO.File.ReadAllTextAsync(json));
+        Assert.Equal([false, true], report.Completions.Select(completions => completions.IsInvariant));
+        Assert.All(report.Completions, completions => Assert.InRange(completions.Shapes, 4, 12));
+        (await Run(["verify", models.Int4, "--buckets"])).AssertFailedWith(ExitCode.Usage, "--buckets", "--completions");
+    }
+
+    [Fact]
+    public async Task CompletionsInGenAIsEngine()
+    {
+        string json = File("report.json");
+        string html = File("report.html");
+        ToolResult result = await Run(["verify", models.Int4, "--completions", "20", "--engine", "genai", "--tokens", "8", "--json", json, "--html", html]);
+
+        Assert.Equal((ExitCode.Success, ""), (result.ExitCode, result.Error));
+        Assert.All(["in GenAI's Engine", "not seen"], part => Assert.Contains(part, result.Output, StringComparison.Ordinal));
+        Assert.Contains("not seen", await System.IO.File.ReadAllTextAsync(html), StringComparison.Ordinal);
+        VerificationReport report = VerificationReport.Parse(await System.IO.File.ReadAllTextAsync(json));
+        Assert.Equal(("GenAI's Engine", 20, 1), (report.Completions[0].Engine, report.Completions[0].Decodings[0].Completions, report.Completions[0].Decodings[0].DistinctTexts));
+        (await Run(["verify", models.Int4, "--engine", "genai"])).AssertFailedWith(ExitCode.Usage, "--engine genai", "--completions");
+        (await Run(["verify", Path.Combine(models.Int4, "model.onnx"), "--completions", "20", "--engine", "genai"])).AssertFailedWith(ExitCode.Failure, "bare decoder", "genai_config.json");
     }
 
     [Fact]

@@ -40,6 +40,16 @@ internal static class VerifyCommand
             Validators = { result => Arguments.AtLeast(result, 2) },
         };
         var arrivals = new Option<Arrivals>("--arrivals") { Description = "How the others come: poisson, or in batches.", DefaultValueFactory = _ => Arrivals.Poisson };
+        var buckets = new Option<bool>("--buckets")
+        {
+            Description = "Pad batches of completions to 1, 2, 4, ... requests, their prompts to 32, 64, 128, ... tokens and their attention masks to the KV buffer, so that kernels see few shapes; the first run of each is not timed.",
+        };
+        var engine = new Option<string>("--engine")
+        {
+            Description = "What batches completions: session, a continuous batch over a bare session; or genai, GenAI's Engine on the CPU, which gives tokens at temperature 0 and no logits.",
+            DefaultValueFactory = _ => "session",
+        };
+        engine.AcceptOnlyFromAmong("session", "genai");
         var choosePrompt = new Option<int?>("--choose-prompt")
         {
             Description = "Of N texts that the model writes, complete the one whose completions differ most with the first provider.",
@@ -55,7 +65,7 @@ internal static class VerifyCommand
         Option<int?> threads = Arguments.Threads();
         var command = new Command("verify", "Audit a model: compare logits as bytes along every axis of the promise, and name the nodes that differ. Exit code 3 if any logit does.")
         {
-            model, provider, device, axes, quick, seed, prompt, promptTokens, tokens, maxRows, completions, arrivals, choosePrompt, record, check, json, junit, html, threads, fresh,
+            model, provider, device, axes, quick, seed, prompt, promptTokens, tokens, maxRows, completions, arrivals, buckets, engine, choosePrompt, record, check, json, junit, html, threads, fresh,
         };
         provider.Validators.Add(result =>
         {
@@ -91,6 +101,17 @@ internal static class VerifyCommand
             {
                 result.AddError("--choose-prompt needs --completions, and no --prompt");
             }
+
+            if (result.GetValue(buckets) && result.GetValue(completions) is null)
+            {
+                result.AddError("--buckets needs --completions");
+            }
+
+            if (result.GetValue(engine) == "genai"
+                && (result.GetValue(completions) is null || result.GetValue(buckets) || result.GetValue(device) == "cuda" || (result.GetValue(provider)?.Split(',').Contains("cuda") ?? false)))
+            {
+                result.AddError("--engine genai needs --completions, runs on the CPU, and takes no --buckets");
+            }
         });
 
         command.SetStoppableAction((parsed, cancellation) => VerifyRun.Run(
@@ -108,6 +129,8 @@ internal static class VerifyCommand
                 MaxRows = parsed.GetValue(maxRows),
                 Completions = parsed.GetValue(completions),
                 Arrivals = parsed.GetValue(arrivals),
+                PadsToBuckets = parsed.GetValue(buckets),
+                InGenAIEngine = parsed.GetValue(engine) == "genai",
                 ChoosePrompt = parsed.GetValue(choosePrompt),
                 RecordFile = parsed.GetValue(record),
                 CheckFile = parsed.GetValue(check),

@@ -102,6 +102,10 @@ internal static class AuditReport
         console.Markup(verdict);
         console.MarkupLineInterpolated(
             $" {Number(result.Axes.Sum(axis => axis.ElementsDifferent))} of {Number(compared)} logits differ along {result.Axes.Count(axis => axis.Varies)} of {result.Axes.Count(axis => axis.ElementsCompared > 0)} axes; {result.Seconds:F0} s, seed {result.Seed}.");
+        if (result.Axes.Where(axis => axis is { Varies: true, BaselineDifferent: > 0 }).Select(axis => axis.Name).ToArray() is { Length: > 0 } own)
+        {
+            console.MarkupLineInterpolated($"What makes a difference by itself: {string.Join(", ", own)}.");
+        }
     }
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);

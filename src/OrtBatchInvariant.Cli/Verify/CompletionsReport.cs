@@ -29,7 +29,7 @@ internal static class CompletionsReport
             foreach (DecodingResult decoding in result.Decodings)
             {
                 table.AddRow(
-                    Markup.Escape(result.Subject.Provider), Markup.Escape(decoding.Decoding), Number(decoding.Completions),
+                    Markup.Escape(result.Kernels), Markup.Escape(decoding.Decoding), Number(decoding.Completions),
                     Count(decoding.DistinctLogits), Count(decoding.DistinctTexts), Token(decoding.FirstDifferentLogits), Token(decoding.FirstDifferentToken),
                     Number(result.TokensPerSecond));
             }
@@ -40,21 +40,24 @@ internal static class CompletionsReport
         {
             foreach (DecodingResult decoding in result.Decodings.Where(decoding => decoding is { DistinctTexts: > 1, Answers.Texts: not null }))
             {
-                PrintTexts(result.Subject.Provider, decoding, console);
+                PrintTexts(result.Kernels, decoding, console);
             }
         }
 
         foreach (ServingResult result in results)
         {
+            string seen = result.Engine is not null ? "" : string.Create(
+                CultureInfo.InvariantCulture,
+                $", {result.LogitsCompared:N0} logits compared; {result.Shapes:N0} shapes of runs{(result.PadsToBuckets ? ", to which they were padded" : "")}");
             console.MarkupLineInterpolated(CultureInfo.InvariantCulture,
-                $"[grey]{result.Subject.Provider}: {result.Requests:N0} requests, {result.Preemptions:N0} times put back into the queue, {result.GeneratedTokens:N0} tokens, {result.LogitsCompared:N0} logits compared; {result.Seconds:F0} s, seed {result.Seed}{(result.IsComplete ? "" : "; stopped before the end")}.[/]");
+                $"[grey]{result.Kernels}: {result.Requests:N0} requests, {result.Preemptions:N0} times put back into the queue, {result.GeneratedTokens:N0} tokens{seen}; {result.Seconds:F0} s, seed {result.Seed}{(result.IsComplete ? "" : "; stopped before the end")}.[/]");
         }
     }
 
-    private static void PrintTexts(string provider, DecodingResult decoding, IAnsiConsole console)
+    private static void PrintTexts(string kernels, DecodingResult decoding, IAnsiConsole console)
     {
         DistinctAnswers answers = decoding.Answers!;
-        console.MarkupLineInterpolated($"{provider}, {decoding.Decoding}, what the one prompt got:");
+        console.MarkupLineInterpolated($"{kernels}, {decoding.Decoding}, what the one prompt got:");
         int[] most = [.. Enumerable.Range(0, answers.Texts!.Count).OrderByDescending(answers.CompletionsWith).ThenBy(text => text)];
         foreach (int text in most.Take(TextsShown))
         {
@@ -67,7 +70,7 @@ internal static class CompletionsReport
         }
     }
 
-    private static string Count(int different) => different == 1 ? "[green]1[/]" : $"[red]{Number(different)}[/]";
+    private static string Count(int? different) => different is null ? "[grey]not seen[/]" : different == 1 ? "[green]1[/]" : $"[red]{Number(different.Value)}[/]";
 
     private static string Token(int? index) => index is { } token ? Number(token + 1) : "";
 

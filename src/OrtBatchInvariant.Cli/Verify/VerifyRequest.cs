@@ -31,6 +31,10 @@ internal sealed record VerifyRequest
 
     public Arrivals Arrivals { get; init; }
 
+    public bool PadsToBuckets { get; init; }
+
+    public bool InGenAIEngine { get; init; }
+
     /// <summary>Texts to choose the prompt of completions from; null for none.</summary>
     public int? ChoosePrompt { get; init; }
 
@@ -49,9 +53,11 @@ internal sealed record VerifyRequest
     /// <summary>The request of another process, and where its answer goes.</summary>
     public (string Request, string Logits)? Fresh { get; init; }
 
+    public static KernelSet Kernels(string provider) => provider == "batch-invariant" ? KernelSet.BatchInvariant : KernelSet.Stock;
+
     public DecoderModelOptions Decoder(string provider) => new()
     {
-        Kernels = provider == "batch-invariant" ? KernelSet.BatchInvariant : KernelSet.Stock,
+        Kernels = Kernels(provider),
         DeviceId = provider == "cuda" || (provider == "batch-invariant" && IsOnGpu) ? 0 : null,
         Threads = Threads,
     };

@@ -1,9 +1,11 @@
 using System.Globalization;
+using Microsoft.ML.OnnxRuntimeGenAI;
 using OrtBatchInvariant.Verification;
 using OrtBatchInvariant.Verification.Audit;
 using OrtBatchInvariant.Verification.Audit.Reports;
 using OrtBatchInvariant.Verification.Audit.Serving;
 using OrtBatchInvariant.Verification.Device;
+using OrtBatchInvariant.Verification.Experiments;
 using OrtBatchInvariant.Verification.Files;
 using OrtBatchInvariant.Verification.Hosting;
 using Spectre.Console;
@@ -37,6 +39,7 @@ internal sealed class VerifyRun
 
         ModelFolder folder = ModelFolder.OpenDecoder(request.Model);
         OnnxRuntimeLibrary.LoadFirst();
+        using OgaHandle? genAI = request.InGenAIEngine || request.Prompt is not null || request.Completions is not null ? new() : null;
         var run = new VerifyRun(request, folder, cancellation);
         return request switch
         {
@@ -111,18 +114,33 @@ internal sealed class VerifyRun
 
     private ServingResult Serve(string provider, int[]? prompt, IProgressBar bar)
     {
-        using DecoderModel model = DecoderModel.Open(_folder, _request.Decoder(provider));
+        if (_request.InGenAIEngine && _folder.Config is null)
+        {
+            throw new VerificationException($"{_folder.DecoderFile}: a bare decoder cannot run in GenAI's Engine; name a model folder with a genai_config.json.");
+        }
+
         var options = new ServingOptions
         {
             Prompt = prompt ?? [],
             Completions = _request.Completions!.Value,
             Arrivals = _request.Arrivals,
+            PadsToBuckets = _request.PadsToBuckets,
             Seed = _request.Seed,
         };
         options = options with { NewTokens = _request.Tokens ?? options.NewTokens, MaxRows = _request.MaxRows ?? options.MaxRows };
-        _prompt ??= prompt ?? ServingPrompt(model, options, provider, bar);
-        return ServingExperiment.Run(
-            model, options with { Prompt = _prompt }, new DirectProgress<(int Done, int Total)>(step => bar.Set(step.Done, step.Total, $"{provider}: {step.Done} completions")), _cancellation);
+        var progress = new DirectProgress<(int Done, int Total)>(step => bar.Set(step.Done, step.Total, $"{provider}: {step.Done} completions"));
+        if (!_request.InGenAIEngine || (_prompt ?? prompt) is null)
+        {
+            using DecoderModel model = DecoderModel.Open(_folder, _request.Decoder(provider));
+            _prompt ??= prompt ?? ServingPrompt(model, options, provider, bar);
+            if (!_request.InGenAIEngine)
+            {
+                return ServingExperiment.Run(model, options with { Prompt = _prompt }, progress, _cancellation);
+            }
+        }
+
+        using HostedModel hosted = HostedModel.Load(_folder, new HostOptions { Kernels = VerifyRequest.Kernels(provider), Threads = _request.Threads });
+        return EngineExperiment.Run(hosted, options with { Prompt = _prompt ?? prompt! }, progress, _cancellation);
     }
 
     // The same for all providers.

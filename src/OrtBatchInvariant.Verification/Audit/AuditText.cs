@@ -27,6 +27,11 @@ internal sealed class AuditText
                 $"{model.Folder.DecoderFile}: a prompt of {PromptLength} tokens and {options.NewTokens} new ones exceed the context of {model.Shape.ContextLength} tokens: ask for fewer.");
         }
 
+        if (Tokens.FirstOrDefault(options.HostileTokens.Contains, -1) is >= 0 and var hostile)
+        {
+            throw new VerificationException($"The prompt has the token {hostile}, whose embedding is NaN or infinite and which only neighbours may have: use another prompt.");
+        }
+
         if (Tokens.FirstOrDefault(token => token < 0 || token >= model.Shape.VocabularySize, -1) is >= 0 and var token)
         {
             throw new VerificationException($"The prompt has the token {token}, and the model's vocabulary {model.Shape.VocabularySize}.");

@@ -114,7 +114,9 @@ internal sealed class LogitsComparison(LogitsReference reference)
             FirstDifferent ??= position;
             string at = position.ToString(CultureInfo.InvariantCulture);
             _logits.Add($"{at}:{Convert.ToHexStringLower(SHA256.HashData(logits)[..8])}");
-            int mostLikely = BatchLogits.MostLikely(shape, logits);
+
+            // Logits that are not numbers have no most likely token: that is a difference like any other, and its axis is to be told.
+            int? mostLikely = BatchLogits.MostLikelyOrNone(shape, logits);
             if (mostLikely == owner._reference.MostLikely(position))
             {
                 return;
@@ -124,7 +126,7 @@ internal sealed class LogitsComparison(LogitsReference reference)
             if (position >= owner._reference.PromptLength - 1)
             {
                 // What follows is compared along the reference's completion, so only the first is what greedy decoding would do.
-                _texts.Add(_texts.Count == 0 ? $"{at}:{mostLikely}" : "");
+                _texts.Add(_texts.Count == 0 ? $"{at}:{mostLikely?.ToString(CultureInfo.InvariantCulture) ?? "none"}" : "");
                 owner._parting = Earlier(owner._parting, position - (owner._reference.PromptLength - 1));
             }
         }

@@ -7,7 +7,7 @@ namespace OrtBatchInvariant.Verification.Audit;
 internal sealed class LogitsReference
 {
     private readonly byte[][] _positions;
-    private readonly int[] _mostLikely;
+    private readonly int?[] _mostLikely;
 
     /// <param name="shape">The model.</param>
     /// <param name="text">The text.</param>
@@ -17,7 +17,7 @@ internal sealed class LogitsReference
         Shape = shape;
         PromptLength = text.PromptLength;
         _positions = positions;
-        _mostLikely = [.. positions.Select(logits => BatchLogits.MostLikely(shape, logits))];
+        _mostLikely = [.. positions.Select(logits => BatchLogits.MostLikelyOrNone(shape, logits))];
     }
 
     public DecoderShape Shape { get; }
@@ -53,7 +53,8 @@ internal sealed class LogitsReference
 
     public ReadOnlySpan<byte> Bytes(int position) => _positions[position];
 
-    public int MostLikely(int position) => _mostLikely[position];
+    /// <summary>The most likely token; null if a logit is not a number.</summary>
+    public int? MostLikely(int position) => _mostLikely[position];
 
     private static void Complete(DecoderModel model, AuditText text, byte[][] positions)
     {
@@ -70,7 +71,7 @@ internal sealed class LogitsReference
 
         for (int position = text.PromptLength; position < text.Length; position++)
         {
-            completion.Add(isComplete ? text.Tokens[position] : text.Next(BatchLogits.MostLikely(model.Shape, positions[position - 1])));
+            completion.Add(isComplete ? text.Tokens[position] : text.Next(BatchLogits.MostLikelyOrNone(model.Shape, positions[position - 1]) ?? throw NotNumbers(model, position - 1)));
             using BatchLogits logits = batch.Append([[completion[^1]]]);
             positions[position] = logits.Bytes(0, 0).ToArray();
         }
@@ -78,9 +79,17 @@ internal sealed class LogitsReference
         text.Complete(completion);
     }
 
+    private static VerificationException NotNumbers(DecoderModel model, int position) =>
+        new($"{model.Folder.DecoderFile}: the text alone has logits that are not numbers, first at position {position}, so that no token can be chosen from them.");
+
     // A model that ignores its input, or a comparison that sees nothing, would pass every axis.
     private void CheckMeaningful(DecoderModel model)
     {
+        if (Array.FindIndex(_mostLikely, token => token is null) is >= 0 and var position)
+        {
+            throw NotNumbers(model, position);
+        }
+
         if (_positions.Select(bytes => Convert.ToHexString(SHA256.HashData(bytes))).Distinct().Count() < _positions.Length)
         {
             throw new VerificationException($"{model.Folder.DecoderFile}: two positions of a text have the same logits, so equal logits prove nothing.");

@@ -9,20 +9,21 @@ namespace OrtBatchInvariant.Verification.Audit;
 /// <summary>Finds out what an audit ran on.</summary>
 internal static class SubjectReader
 {
-    public static AuditSubject Read(DecoderModel model)
-    {
-        bool isOurs = model.Options.Kernels == KernelSet.BatchInvariant;
-        CoverageReport? coverage = model.Coverage;
-        return new AuditSubject(
-            model.Folder.Name,
-            ModelDigest(model.Folder),
-            ProviderName(model.Options),
-            model.DeviceName,
-            OrtEnv.Instance().GetVersionString(),
-            isOurs ? BatchInvariantProvider.Version : "",
-            coverage?.InstructionSet ?? "",
-            coverage is null ? [] : [.. coverage.Nodes.Select(node => node.Contract).Where(contract => contract.Length > 0).Distinct().Order(StringComparer.Ordinal)]);
-    }
+    public static AuditSubject Read(DecoderModel model) => Read(model.Folder, ProviderName(model.Options), model.DeviceName, model.Coverage);
+
+    /// <param name="folder">The model.</param>
+    /// <param name="provider">Whose kernels ran it.</param>
+    /// <param name="device">What it ran on.</param>
+    /// <param name="coverage">Which kernel served each node; null with stock kernels.</param>
+    public static AuditSubject Read(ModelFolder folder, string provider, string device, CoverageReport? coverage) => new(
+        folder.Name,
+        ModelDigest(folder),
+        provider,
+        device,
+        OrtEnv.Instance().GetVersionString(),
+        coverage is null ? "" : BatchInvariantProvider.Version,
+        coverage?.InstructionSet ?? "",
+        coverage is null ? [] : [.. coverage.Nodes.Select(node => node.Contract).Where(contract => contract.Length > 0).Distinct().Order(StringComparer.Ordinal)]);
 
     public static string ProviderName(DecoderModelOptions options) =>
         options.Kernels == KernelSet.BatchInvariant ? "batch-invariant" : options.DeviceId is null ? "cpu" : "cuda";

@@ -37,13 +37,17 @@ public sealed class BatchLogits : IDisposable
     /// <exception cref="VerificationException">A logit is not a number.</exception>
     public int MostLikely(int row, int token) => MostLikely(_shape, Bytes(row, token));
 
-    internal static int MostLikely(DecoderShape shape, ReadOnlySpan<byte> logits)
+    internal static int MostLikely(DecoderShape shape, ReadOnlySpan<byte> logits) =>
+        MostLikelyOrNone(shape, logits) ?? throw new VerificationException("A logit is not a number.");
+
+    /// <summary>The same; null if a logit is not a number.</summary>
+    internal static int? MostLikelyOrNone(DecoderShape shape, ReadOnlySpan<byte> logits)
     {
         if (shape.LogitsType == TensorElementType.Float)
         {
             ReadOnlySpan<float> values = MemoryMarshal.Cast<byte, float>(logits);
             float largest = TensorPrimitives.Max(values);
-            return float.IsNaN(largest) ? throw new VerificationException("A logit is not a number.") : values.IndexOf(largest);
+            return float.IsNaN(largest) ? null : values.IndexOf(largest);
         }
 
         int best = 0;
@@ -53,7 +57,7 @@ public sealed class BatchLogits : IDisposable
             float value = Read(shape.LogitsType, logits, i);
             if (float.IsNaN(value))
             {
-                throw new VerificationException($"Logit {i} of a token is not a number.");
+                return null;
             }
 
             if (value > highest)

@@ -107,6 +107,32 @@ public sealed partial class DecoderBatch : IDisposable
         return ToHost(logits, Width, firsts);
     }
 
+    /// <summary>As <see cref="Append"/>, but gives the logits of the last token of each row alone: token 0 of what comes back.</summary>
+    /// <param name="tokens">The tokens of each row.</param>
+    /// <param name="width">Tokens that each row is padded to, or more if a row is longer.</param>
+    internal BatchLogits AppendForLast(IReadOnlyList<int[]> tokens, int width = 0)
+    {
+        int[] lasts = [.. tokens.Select((row, i) => FirstToken(i) + row.Length - 1)];
+        OrtValue logits = Run(tokens, width);
+        if (_memory.IsHost)
+        {
+            return new BatchLogits(logits, _shape, Width, lasts);
+        }
+
+        using (logits)
+        {
+            OrtValue host = DeviceMemory.AllocateHost(_shape.LogitsType, Rows, 1, _shape.VocabularySize);
+            for (int row = 0; row < Rows; row++)
+            {
+                using OrtValue source = DeviceMemory.Slice(logits, _shape.LogitsType, [1, 1, _shape.VocabularySize], (((long)row * Width) + lasts[row]) * _shape.LogitsBytes);
+                using OrtValue target = DeviceMemory.Slice(host, _shape.LogitsType, [1, 1, _shape.VocabularySize], (long)row * _shape.LogitsBytes);
+                _memory.Copy(source, target);
+            }
+
+            return new BatchLogits(host, _shape, 1);
+        }
+    }
+
     /// <summary>As <see cref="Append"/>, but leaves the logits on the device, unread.</summary>
     /// <param name="tokens">The tokens of each row.</param>
     public void AppendUnread(IReadOnlyList<int[]> tokens) => Run(tokens).Dispose();
@@ -131,7 +157,18 @@ public sealed partial class DecoderBatch : IDisposable
         return new BatchLogits(_fixedStep.CopyLogits(), _shape, 1);
     }
 
-    /// <summary>Prepares the run of <see cref="Step"/> and returns what repeats it, over and over at the same position.</summary>
+    /// <summary>The same for rows of which the caller knows what they hold, whatever this batch did with them before.</summary>
+    /// <param name="tokens">A token for each row.</param>
+    /// <param name="lengths">Tokens in the KV buffer of each row.</param>
+    internal BatchLogits Step(ReadOnlySpan<int> tokens, ReadOnlySpan<int> lengths)
+    {
+        _fixedStep ??= new FixedStep(this);
+        _fixedStep.Set(tokens, lengths);
+        _fixedStep.Run();
+        return new BatchLogits(_fixedStep.CopyLogits(), _shape, 1);
+    }
+
+    /// <summary>Prepares the run of <see cref="Step(ReadOnlySpan{int})"/> and returns what repeats it, over and over at the same position.</summary>
     /// <param name="tokens">A token for each row.</param>
     internal Action RepeatableStep(ReadOnlySpan<int> tokens)
     {
@@ -178,7 +215,7 @@ public sealed partial class DecoderBatch : IDisposable
         return value;
     }
 
-    private OrtValue Run(IReadOnlyList<int[]> tokens)
+    private OrtValue Run(IReadOnlyList<int[]> tokens, int atLeast = 0)
     {
         if (tokens.Count != Rows)
         {
@@ -186,7 +223,7 @@ public sealed partial class DecoderBatch : IDisposable
         }
 
         CheckLengths(tokens);
-        int width = Width = tokens.Select((row, i) => FirstToken(i) + row.Length).Max();
+        int width = Width = Math.Max(atLeast, tokens.Select((row, i) => FirstToken(i) + row.Length).Max());
         Check(_shape.HasCache ? _lengths.Max() + width : width);
         int total = _cache.Width(_lengths.Max(), width);
         long[] ids = new long[Rows * width];

@@ -51,6 +51,19 @@ internal sealed class DeviceMemory
     public static OrtValue AllocateHost(TensorElementType type, params long[] shape) =>
         OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, type, shape);
 
+    /// <summary>A part of a tensor as a tensor of its own, whose memory is the first one's.</summary>
+    /// <param name="whole">The tensor; it must outlive the part.</param>
+    /// <param name="type">Its element type.</param>
+    /// <param name="shape">The part's shape.</param>
+    /// <param name="offset">Bytes before the part.</param>
+    public static unsafe OrtValue Slice(OrtValue whole, TensorElementType type, long[] shape, long offset)
+    {
+        // The address alone: memory of a GPU cannot be read through the span.
+        byte* start = (byte*)Unsafe.AsPointer(ref MemoryMarshal.GetReference(whole.GetTensorMutableRawData()));
+        long bytes = shape.Aggregate((long)DecoderShape.ElementBytes(type), (product, size) => product * size);
+        return OrtValue.CreateTensorValueWithData(whole.GetTensorMemoryInfo(), type, shape, (nint)(start + offset), bytes);
+    }
+
     /// <summary>Copies between tensors of one type and shape, on the host or on the device.</summary>
     public void Copy(OrtValue source, OrtValue target)
     {

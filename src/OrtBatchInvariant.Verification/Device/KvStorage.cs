@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
@@ -80,7 +79,7 @@ internal sealed class KvStorage : IDisposable
             _logitsBytes = bytes;
         }
 
-        return View(_logits!, _model.Shape.LogitsType, shape, 0, bytes);
+        return DeviceMemory.Slice(_logits!, _model.Shape.LogitsType, shape, 0);
     }
 
     /// <summary>Copies the keys and values of a row over those of another.</summary>
@@ -163,14 +162,7 @@ internal sealed class KvStorage : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(first + rows, Rows);
         long rowBytes = (long)cache.HeadCount * Capacity * cache.HeadSize * DecoderShape.ElementBytes(cache.Type);
-        return View(whole, cache.Type, Shape(cache, rows), first * rowBytes, rows * rowBytes);
-    }
-
-    private static unsafe OrtValue View(OrtValue whole, TensorElementType type, long[] shape, long offset, long bytes)
-    {
-        // The address alone: memory of a GPU cannot be read through the span.
-        byte* start = (byte*)Unsafe.AsPointer(ref MemoryMarshal.GetReference(whole.GetTensorMutableRawData()));
-        return OrtValue.CreateTensorValueWithData(whole.GetTensorMemoryInfo(), type, shape, (nint)(start + offset), bytes);
+        return DeviceMemory.Slice(whole, cache.Type, Shape(cache, rows), first * rowBytes);
     }
 
     // Small numbers of either sign in fp16 and bf16, and in fp32: the exponent is never that of infinities.

@@ -63,7 +63,7 @@ public sealed class ModelFolder
     public string LogitsName { get; }
 
     /// <summary>Whether the folder holds a tokenizer. Without one, a model is driven by token ids.</summary>
-    public bool HasTokenizer => s_tokenizerFiles.Any(name => File.Exists(System.IO.Path.Combine(Path, name)));
+    public bool HasTokenizer => Config is not null && s_tokenizerFiles.Any(name => File.Exists(System.IO.Path.Combine(Path, name)));
 
     /// <summary>Opens a folder, or a decoder's <c>.onnx</c> file that has no <c>genai_config.json</c>.</summary>
     /// <param name="path">The folder or the file.</param>

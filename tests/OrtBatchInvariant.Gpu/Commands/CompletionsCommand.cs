@@ -31,8 +31,9 @@ internal static class CompletionsCommand
         };
         var seconds = new Option<int>("--seconds") { Description = "How long stock kernels may take for one model; the choice of its prompt half of that.", DefaultValueFactory = _ => 30 };
         var arrivals = new Option<Arrivals>("--arrivals") { Description = "How requests come: poisson, or in batches.", DefaultValueFactory = _ => Arrivals.Poisson };
+        var buckets = new Option<bool>("--buckets") { Description = "Pad runs to a few shapes; the first run of each is not timed." };
         var profile = new Option<string?>("--profile") { Description = "Write profiles of ONNX Runtime to files whose names start with PREFIX.", HelpName = "PREFIX" };
-        foreach (Option option in (Option[])[count, tokens, maxRows, prompts, seconds, arrivals, profile])
+        foreach (Option option in (Option[])[count, tokens, maxRows, prompts, seconds, arrivals, buckets, profile])
         {
             command.Add(option);
         }
@@ -47,6 +48,7 @@ internal static class CompletionsCommand
                 NewTokens = parsed.GetValue(tokens),
                 MaxRows = values.Rows(parsed.GetValue(maxRows)),
                 Arrivals = parsed.GetValue(arrivals),
+                PadsToBuckets = parsed.GetValue(buckets),
                 Seed = Random.Shared.Next(),
             };
             return Run(values, options, parsed.GetValue(prompts), TimeSpan.FromSeconds(parsed.GetValue(seconds)), parsed.GetValue(profile));

@@ -66,7 +66,7 @@ internal sealed class CheckReport
             Add(new Check(
                 $"{model}, {kernels}: completions, {decoding.Decoding}", holds || !mustHold,
                 $"{Number(decoding.Completions)} completions, up to {result.LargestBatch} together: {decoding.DistinctLogits} different logits{From(decoding.FirstDifferentLogits)}, "
-                + $"{decoding.DistinctTexts} different texts{From(decoding.FirstDifferentToken)}, {Number(Compared(result, decoding))} logits compared, {Number((long)result.TokensPerSecond)} tokens/s"
+                + $"{decoding.DistinctTexts} different texts{From(decoding.FirstDifferentToken)}, {Number(Compared(result, decoding))} logits compared, {Number((long)result.TokensPerSecond)} tokens/s, {result.Shapes} shapes"
                 + (result.IsComplete ? "" : $"; stopped after {result.Seconds:F0} s"))
             {
                 Model = model, Kernels = kernels, Axis = "completions", ElementsCompared = Compared(result, decoding),

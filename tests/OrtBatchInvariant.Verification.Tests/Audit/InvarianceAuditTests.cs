@@ -133,22 +133,6 @@ public sealed class InvarianceAuditTests(SmallModels models) : IClassFixture<Sma
         string Refused(AuditOptions options) => Assert.Throws<VerificationException>(() => InvarianceAudit.Run(folder, new DecoderModelOptions(), options)).Message;
     }
 
-    // Its logits would not be numbers: hostile tokens are for neighbours.
-    [Fact]
-    public void TheTextTakesNoHostileTokenThoughItIsTheMostLikely()
-    {
-        using DecoderModel model = DecoderModel.Open(models.Export(ExportPrecision.Fp32));
-        var greedy = new AuditText(model, Quick);
-        LogitsReference.Record(model, greedy);
-        int[] hostile = [.. greedy.Tokens[greedy.PromptLength..].Distinct()];
-        var text = new AuditText(model, Quick with { Prompt = greedy.Tokens[..greedy.PromptLength], HostileTokens = hostile });
-        LogitsReference.Record(model, text);
-
-        Assert.Equal(greedy.Length, text.Tokens.Length);
-        Assert.Equal(greedy.Tokens[0], text.Tokens[text.PromptLength]);
-        Assert.DoesNotContain(text.Tokens[text.PromptLength..], hostile.Except([greedy.Tokens[0]]).Contains);
-    }
-
     private static AuditOptions Quick => new() { IsQuick = true, MaxRows = 5, NewTokens = 5 };
 
     private AuditResult Run(ExportPrecision precision, KernelSet kernels, AuditOptions? options = null) =>

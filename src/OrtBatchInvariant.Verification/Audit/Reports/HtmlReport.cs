@@ -65,16 +65,16 @@ public sealed class HtmlReport
 
     private void CompletionsTable(IReadOnlyList<ServingResult> results, ServingResult first)
     {
-        _html.Append($"<section><h2>One prompt, again and again</h2><p>{first.PromptTokens} tokens of prompt, {first.NewTokens} of completion, among random requests that join and leave the batch and are put back into the queue at times ({Text(first.Arrivals)} arrivals, up to {first.LargestBatch} together). Anything but 1 is wrong.</p>");
+        _html.Append($"<section><h2>One prompt, again and again</h2><p>{first.PromptTokens} tokens of prompt, {first.NewTokens} of completion, among random requests that join and leave the batch and are put back into the queue at times ({Text(first.Arrivals)} arrivals, up to {first.LargestBatch} together{(first.PadsToBuckets ? $", padded to {Number(first.Shapes)} shapes" : "")}). Anything but 1 is wrong.</p>");
         _html.Append("<div class=\"wide\"><table id=\"completions\" class=\"stack\"><thead><tr><th>kernels</th><th>completions</th><th>distinct logits</th><th>distinct texts</th><th>logits differ from</th><th>texts part at</th><th>tokens per second</th></tr></thead><tbody>");
         foreach (ServingResult result in results)
         {
             foreach (DecodingResult decoding in result.Decodings)
             {
-                string key = $"{result.Subject.Provider}|{(decoding == result.Decodings[0] ? "greedy" : "sampled")}";
-                _html.Append($"<tr data-decoding=\"{Text(key)}\"><th>{Text(result.Subject.Provider)}<br><span class=\"small\">tokens chosen by {Text(decoding.Decoding)}</span></th>");
+                string key = $"{result.Kernels}|{(decoding == result.Decodings[0] ? "greedy" : "sampled")}";
+                _html.Append($"<tr data-decoding=\"{Text(key)}\"><th>{Text(result.Kernels)}<br><span class=\"small\">tokens chosen by {Text(decoding.Decoding)}</span></th>");
                 Cell("completions", "completions", Number(decoding.Completions));
-                Cell("logits", "distinct logits", Number(decoding.DistinctLogits), decoding.DistinctLogits == 1 ? "one" : "many");
+                Cell("logits", "distinct logits", decoding.DistinctLogits is { } logits ? Number(logits) : "not seen", decoding.DistinctLogits is null ? null : decoding.DistinctLogits == 1 ? "one" : "many");
                 Cell("texts", "distinct texts", Number(decoding.DistinctTexts), decoding.DistinctTexts == 1 ? "one" : "many");
                 Cell("logits-from", "logits differ from", Token(decoding.FirstDifferentLogits));
                 Cell("texts-from", "texts part at", Token(decoding.FirstDifferentToken));
@@ -89,7 +89,7 @@ public sealed class HtmlReport
     private void CompletionsChart(ServingResult result)
     {
         DecodingResult decoding = result.Decodings[0];
-        _html.Append($"<figure><figcaption>{Text(result.Subject.Provider)}: distinct completions by the number of requests that ran together, {Text(decoding.Decoding)}</figcaption>");
+        _html.Append($"<figure><figcaption>{Text(result.Kernels)}: distinct completions by the number of requests that ran together, {Text(decoding.Decoding)}</figcaption>");
         _html.Append(BatchSizeChart($"sizes-{Id(result.Subject.Provider)}", decoding.BatchSizes));
         _html.Append("</figure>\n");
     }
@@ -247,7 +247,9 @@ public sealed class HtmlReport
     {
         int ran = audit.Axes.Count(axis => axis.ElementsCompared > 0);
         string first = audit.Blame?.First is { } node ? $"; the first node that differs is {Text(node.Name)} ({Text(node.Op)})" : "";
-        return $"{Number(audit.Axes.Sum(axis => axis.ElementsDifferent))} of {Number(audit.Axes.Sum(axis => axis.ElementsCompared))} logits differ, along {audit.Axes.Count(axis => axis.Varies)} of {ran} axes{first}.";
+        string[] own = [.. audit.Axes.Where(axis => axis is { Varies: true, BaselineDifferent: > 0 }).Select(axis => axis.Name)];
+        string byItself = own.Length > 0 ? $" What makes a difference by itself: {Text(string.Join(", ", own))}." : "";
+        return $"{Number(audit.Axes.Sum(axis => axis.ElementsDifferent))} of {Number(audit.Axes.Sum(axis => axis.ElementsCompared))} logits differ, along {audit.Axes.Count(axis => axis.Varies)} of {ran} axes{first}.{byItself}";
     }
 
     private static string Token(int? index) => index is { } token ? $"token {Number(token + 1)}" : "";

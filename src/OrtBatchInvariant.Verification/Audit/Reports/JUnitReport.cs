@@ -23,10 +23,10 @@ public static class JUnitReport
         $"{audit.Subject.Model}, {audit.Subject.Provider}", audit.Seconds, audit.Axes.Select(axis => Case(axis.Name, Name(audit.Subject), Outcome(audit, axis))));
 
     private static XElement Suite(ServingResult result) => Suite(
-        $"{result.Subject.Model}, {result.Subject.Provider}, completions", result.Seconds,
-        result.Decodings.Select(decoding => Case(decoding.Decoding, Name(result.Subject), decoding.DistinctLogits == 1 && decoding.DistinctTexts == 1 ? null
+        $"{result.Subject.Model}, {result.Kernels}, completions", result.Seconds,
+        result.Decodings.Select(decoding => Case(decoding.Decoding, Name(result.Subject), decoding.IsInvariant ? null
             : new XElement("failure", new XAttribute(
-                "message", $"{decoding.Completions} completions of one prompt have {decoding.DistinctLogits} different logits and {decoding.DistinctTexts} different texts.")))));
+                "message", $"{decoding.Completions} completions of one prompt have {(decoding.DistinctLogits is { } logits ? $"{logits} different logits and " : "")}{decoding.DistinctTexts} different texts.")))));
 
     private static XElement Suite(string name, double seconds, IEnumerable<XElement> cases)
     {

@@ -63,7 +63,7 @@ public static class PromptChoice
                 continue;
             }
 
-            var ways = (result.Decodings[0].DistinctTexts, result.Decodings[1].DistinctTexts, result.Decodings[0].DistinctLogits);
+            var ways = (result.Decodings[0].DistinctTexts, result.Decodings[1].DistinctTexts, result.Decodings[0].DistinctLogits ?? 1);
             if (best is not { } so || ways.CompareTo(so.Ways) > 0)
             {
                 best = (candidates[i], ways);

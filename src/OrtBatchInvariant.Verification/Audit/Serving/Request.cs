@@ -18,12 +18,15 @@ internal sealed class Request(int[] prompt, int newTokens, IDecoding decoding, b
 
     public IDecoding Decoding { get; } = decoding;
 
+    /// <summary>Tokens that it asks for.</summary>
+    public int NewTokens { get; } = newTokens;
+
     public IReadOnlyList<int> Tokens => _tokens;
 
     /// <summary>A digest of the logits that each token was chosen from.</summary>
     public IReadOnlyList<string> Digests => _digests;
 
-    public bool IsDone => _tokens.Count == newTokens;
+    public bool IsDone => _tokens.Count == NewTokens;
 
     /// <summary>Tokens in the KV cache: the last one is not there yet.</summary>
     public int Length => prompt.Length + _tokens.Count - 1;
@@ -36,12 +39,20 @@ internal sealed class Request(int[] prompt, int newTokens, IDecoding decoding, b
     /// <param name="batchSize">Requests that ran together.</param>
     public void Take(DecoderShape shape, ReadOnlySpan<byte> logits, int batchSize)
     {
-        _tokens.Add(Decoding.Choose(shape, logits, _tokens.Count));
-        _batchSizes += batchSize;
+        Take(Decoding.Choose(shape, logits, _tokens.Count), batchSize);
         if (IsProbe)
         {
             _digests.Add(Convert.ToHexStringLower(SHA256.HashData(logits)));
         }
+    }
+
+    /// <summary>Takes the next token, which was chosen elsewhere from logits that are not seen here.</summary>
+    /// <param name="token">The token.</param>
+    /// <param name="batchSize">Requests that ran together.</param>
+    public void Take(int token, int batchSize)
+    {
+        _tokens.Add(token);
+        _batchSizes += batchSize;
     }
 }
 

@@ -1,5 +1,3 @@
-using OrtBatchInvariant.Verification.Device;
-
 namespace OrtBatchInvariant.Verification.Audit.Serving;
 
 /// <summary>Draws the requests that come: the prompt, chosen from in each way by turns, and about as many neighbours of any length.</summary>
@@ -8,24 +6,23 @@ internal sealed class RequestSource
     // Arrivals per step over departures of a full batch: the batch is seldom empty and often full, so it takes every size.
     private const double Load = 0.9;
 
-    // Batches come in these sizes, and prompts in multiples of so many tokens, as servers sort them into buckets: some kernels are looked
-    // for anew for each shape, which would take most of the time otherwise.
-    private const int Bucket = 32;
-    private static readonly int[] s_batchSizes = [1, 2, 4, 8, 16, 32, 48, 64];
-
-    private readonly DecoderModel _model;
+    private readonly int _vocabularySize;
     private readonly ServingOptions _options;
     private readonly IReadOnlyList<IDecoding> _decodings;
     private readonly Random _random;
     private readonly double _perStep;
 
-    public RequestSource(DecoderModel model, ServingOptions options, IReadOnlyList<IDecoding> decodings)
+    /// <param name="vocabularySize">Tokens of the model.</param>
+    /// <param name="options">What to draw.</param>
+    /// <param name="decodings">The ways of choosing tokens.</param>
+    /// <param name="rowsPerStep">The most requests that a step gives a token.</param>
+    public RequestSource(int vocabularySize, ServingOptions options, IReadOnlyList<IDecoding> decodings, int rowsPerStep)
     {
-        _model = model;
+        _vocabularySize = vocabularySize;
         _options = options;
         _decodings = decodings;
         _random = new Random(options.Seed);
-        _perStep = Load * options.MaxRows / options.NewTokens;
+        _perStep = Load * rowsPerStep / options.NewTokens;
     }
 
     /// <summary>Tokens that a KV buffer must hold.</summary>
@@ -54,10 +51,10 @@ internal sealed class RequestSource
             return Probe(decoding);
         }
 
-        int[] prompt = new int[PromptLength()];
+        int[] prompt = new int[_random.Next(1, (2 * _options.Prompt.Count) + 1)];
         for (int i = 0; i < prompt.Length; i++)
         {
-            prompt[i] = _random.Next(_model.Shape.VocabularySize);
+            prompt[i] = _random.Next(_vocabularySize);
         }
 
         int newTokens = _options.Arrivals == Arrivals.Poisson ? _random.Next(1, (2 * _options.NewTokens) + 1) : _options.NewTokens;
@@ -65,17 +62,7 @@ internal sealed class RequestSource
     }
 
     // Large ones more often, as under load.
-    private int BatchSize()
-    {
-        int[] sizes = [.. s_batchSizes.Where(size => size < _options.MaxRows), _options.MaxRows];
-        return sizes[Math.Max(_random.Next(sizes.Length), _random.Next(sizes.Length))];
-    }
-
-    private int PromptLength()
-    {
-        int longest = 2 * _options.Prompt.Count;
-        return _options.Arrivals == Arrivals.Poisson || longest < Bucket ? _random.Next(1, longest + 1) : Bucket * _random.Next(1, (longest / Bucket) + 1);
-    }
+    private int BatchSize() => 1 + Math.Max(_random.Next(_options.MaxRows), _random.Next(_options.MaxRows));
 
     // Knuth's method; the mean is small.
     private int Poisson(double mean)

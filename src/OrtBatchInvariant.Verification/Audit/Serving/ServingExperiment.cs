@@ -8,8 +8,8 @@ namespace OrtBatchInvariant.Verification.Audit.Serving;
 /// running batch and are put back into the queue at times, and counts different answers.
 /// </summary>
 /// <remarks>
-/// The schedule is its own and not that of GenAI's Engine: the Engine's C interface (0.15.2) hands out the tokens of a request and never
-/// its logits, so that neither could logits be counted nor tokens be chosen here from them by one rule for every completion.
+/// The schedule is its own and needs a session alone, so that logits can be counted and tokens chosen from them by one rule for every
+/// completion; the Engine of GenAI, which hands out tokens only, has an experiment of its own.
 /// </remarks>
 public static class ServingExperiment
 {
@@ -24,19 +24,15 @@ public static class ServingExperiment
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(options);
-        if (options.Prompt.Count == 0 || options.Completions < 2 || options.NewTokens < 1 || options.MaxRows < 1)
-        {
-            throw new VerificationException("A prompt, 2 or more completions of 1 or more tokens and 1 or more rows are needed to compare anything.");
-        }
-
+        options.Check();
         long start = Stopwatch.GetTimestamp();
         IDecoding[] decodings = [new Greedy(), new Sampling(options.Temperature, options.SamplingSeed)];
-        var source = new RequestSource(model, options, decodings);
+        var source = new RequestSource(model.Shape.VocabularySize, options, decodings, options.MaxRows);
         var tallies = decodings.ToDictionary(decoding => decoding, decoding => new DecodingTally(decoding.Name, options.Completions));
         var waiting = new Queue<Request>();
         var random = new Random(options.Seed + 1);
         int preemptions = 0;
-        using var batch = ServingBatch.Create(model, options.Arrivals, options.MaxRows, source.Capacity);
+        using var batch = ServingBatch.Create(model, options, source.Capacity);
         int requests = 0;
         int largest = 0;
         long generated = 0;
@@ -92,8 +88,11 @@ public static class ServingExperiment
             largest,
             tallies.Values.Sum(tally => (long)tally.Completions) * options.NewTokens * model.Shape.VocabularySize,
             generated,
+            batch.TimedTokens,
             Math.Round(batch.ModelTime.TotalSeconds, 2),
             Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds, 1),
+            batch.Shapes,
+            options.PadsToBuckets,
             options.Arrivals.ToString().ToLowerInvariant(),
             options.Seed,
             tallies.Values.All(tally => tally.IsFull));
@@ -159,11 +158,14 @@ internal sealed class DecodingTally(string name, int completions)
         _firstToken = Earlier(_firstToken, FirstDifference(_first.Tokens, request.Tokens));
     }
 
+    private bool SawLogits => _first?.Digests.Count is not 0;
+
+    // Where no logits were seen, none were counted.
     public DecodingResult Result() => new(
-        name, Completions, _logits.Count, _texts.Count, _firstLogits, _firstToken,
+        name, Completions, SawLogits ? _logits.Count : null, _texts.Count, _firstLogits, _firstToken,
         [.. _sizes.Select(size => new BatchSizeCount(size.Key, size.Value.Count, size.Value.Logits.Count, size.Value.Texts.Count))])
     {
-        Answers = new DistinctAnswers(_logitsOfCompletions, _textOfLogits, _textTokens),
+        Answers = SawLogits ? new DistinctAnswers(_logitsOfCompletions, _textOfLogits, _textTokens) : null,
     };
 
     private static int? FirstDifference<T>(IReadOnlyList<T> left, IReadOnlyList<T> right)

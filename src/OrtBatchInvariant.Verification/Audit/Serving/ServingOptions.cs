@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace OrtBatchInvariant.Verification.Audit.Serving;
 
 /// <summary>How requests come to a server.</summary>
@@ -6,7 +8,7 @@ public enum Arrivals
     /// <summary>At random: a Poisson-distributed number before each step. Requests join the running batch and leave it when they are done.</summary>
     Poisson,
 
-    /// <summary>In batches, each of which starts when the one before is done; sizes and prompt lengths are drawn from a few.</summary>
+    /// <summary>In batches, each of which starts when the one before is done.</summary>
     Batches,
 }
 
@@ -32,6 +34,14 @@ public sealed record ServingOptions
     public Arrivals Arrivals { get; init; } = Arrivals.Poisson;
 
     /// <summary>
+    /// Whether runs are padded to a few shapes, as servers do where kernels are built, looked for or captured for each shape: batches to
+    /// 1, 2, 4, ... requests, prompts to 32, 64, 128, ... tokens, attention masks to the whole KV buffer. The first run of each shape is
+    /// then not timed. The model's KV cache must be one buffer for past and present.
+    /// </summary>
+    /// <value>The default is <see langword="false"/>: every run has the shape of what runs.</value>
+    public bool PadsToBuckets { get; init; }
+
+    /// <summary>
     /// How likely it is, in each step, that a running request is put back into the queue, as servers do that run out of memory. It goes
     /// on with a prefill of its prompt and of all tokens that it has so far.
     /// </summary>
@@ -47,12 +57,21 @@ public sealed record ServingOptions
 
     /// <summary>What sampling starts from in every completion.</summary>
     public int SamplingSeed { get; init; } = 42;
+
+    /// <exception cref="VerificationException">There is nothing to compare.</exception>
+    internal void Check()
+    {
+        if (Prompt.Count == 0 || Completions < 2 || NewTokens < 1 || MaxRows < 1)
+        {
+            throw new VerificationException("A prompt, 2 or more completions of 1 or more tokens and 1 or more rows are needed to compare anything.");
+        }
+    }
 }
 
 /// <summary>What one way of choosing tokens came to.</summary>
 /// <param name="Decoding">How tokens were chosen, in words.</param>
 /// <param name="Completions">Completions of the prompt.</param>
-/// <param name="DistinctLogits">Different logits among them, as bytes over the whole completion.</param>
+/// <param name="DistinctLogits">Different logits among them, as bytes over the whole completion; null where the engine gives none.</param>
 /// <param name="DistinctTexts">Different token sequences among them.</param>
 /// <param name="FirstDifferentLogits">The first token, counted from 0, whose logits differ from those of the prompt alone in its batch;
 /// null if none does.</param>
@@ -61,7 +80,7 @@ public sealed record ServingOptions
 public sealed record DecodingResult(
     string Decoding,
     int Completions,
-    int DistinctLogits,
+    int? DistinctLogits,
     int DistinctTexts,
     int? FirstDifferentLogits,
     int? FirstDifferentToken,
@@ -69,6 +88,10 @@ public sealed record DecodingResult(
 {
     /// <summary>The different answers themselves; null in reports that were written before there was this.</summary>
     public DistinctAnswers? Answers { get; init; }
+
+    /// <summary>Whether all that was seen of the completions was the same.</summary>
+    [JsonIgnore]
+    public bool IsInvariant => DistinctTexts == 1 && (DistinctLogits ?? 1) == 1;
 }
 
 /// <summary>The different answers to one prompt, numbered from 0 as they came; number 0 is what the prompt gets alone in its batch.</summary>
@@ -96,8 +119,11 @@ public sealed record DistinctAnswers(
 /// <param name="LargestBatch">The most requests that ran together.</param>
 /// <param name="LogitsCompared">Logits that went into the comparison.</param>
 /// <param name="GeneratedTokens">Tokens generated, those of neighbours included.</param>
-/// <param name="ModelSeconds">The time that the model took, prefill included.</param>
+/// <param name="TimedTokens">Tokens generated in <paramref name="ModelSeconds"/>.</param>
+/// <param name="ModelSeconds">The time that the model took, prefill included; without the first run of each shape where runs are padded.</param>
 /// <param name="Seconds">The time that everything took.</param>
+/// <param name="Shapes">Different shapes of runs: rows, tokens, and the length of the attention mask; 0 where they are not seen.</param>
+/// <param name="PadsToBuckets">Whether runs were padded to a few shapes.</param>
 /// <param name="Arrivals">How requests came.</param>
 /// <param name="Seed">What was drawn from.</param>
 /// <param name="IsComplete">False if it was stopped before the end.</param>
@@ -111,15 +137,25 @@ public sealed record ServingResult(
     int LargestBatch,
     long LogitsCompared,
     long GeneratedTokens,
+    long TimedTokens,
     double ModelSeconds,
     double Seconds,
+    int Shapes,
+    bool PadsToBuckets,
     string Arrivals,
     int Seed,
     bool IsComplete)
 {
+    /// <summary>What made the batches, if it was not the experiment itself.</summary>
+    public string? Engine { get; init; }
+
+    /// <summary>Whose kernels ran, and in what.</summary>
+    [JsonIgnore]
+    public string Kernels => Engine is null ? Subject.Provider : $"{Subject.Provider}, in {Engine}";
+
     /// <summary>Tokens generated in a second of the model's time.</summary>
-    public double TokensPerSecond => ModelSeconds > 0 ? Math.Round(GeneratedTokens / ModelSeconds, 1) : 0;
+    public double TokensPerSecond => ModelSeconds > 0 ? Math.Round(TimedTokens / ModelSeconds, 1) : 0;
 
     /// <summary>Whether each way of choosing tokens gave one answer, to the byte of its logits.</summary>
-    public bool IsInvariant => Decodings.All(decoding => decoding is { Completions: > 1, DistinctLogits: 1, DistinctTexts: 1 });
+    public bool IsInvariant => Decodings.All(decoding => decoding is { Completions: > 1, IsInvariant: true });
 }

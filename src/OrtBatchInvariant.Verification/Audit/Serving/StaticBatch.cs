@@ -25,11 +25,12 @@ internal sealed class StaticBatch : ServingBatch
         int[][] texts = [.. requests.Select(request => request.Text)];
         _running = requests;
         _batch = new DecoderBatch(Model, requests.Count, _capacity, Model.PoisonsBuffers);
-        using (BatchLogits logits = Time(() => _batch.Append(texts)))
+        int longest = texts.Max(text => text.Length);
+        using (BatchLogits logits = Time((requests.Count, longest, longest), requests.Count, () => _batch.AppendForLast(texts)))
         {
             for (int row = 0; row < requests.Count; row++)
             {
-                requests[row].Take(Model.Shape, logits.Bytes(row, texts[row].Length - 1), requests.Count);
+                requests[row].Take(Model.Shape, logits.Bytes(row, 0), requests.Count);
             }
         }
 
@@ -38,7 +39,9 @@ internal sealed class StaticBatch : ServingBatch
 
     public override IReadOnlyList<Request> Step()
     {
-        using (BatchLogits logits = Time(() => _batch!.Append([.. _running.Select(request => new[] { request.Tokens[^1] })])))
+        int longest = _batch!.Lengths.Max() + 1;
+        using (BatchLogits logits = Time(
+            (_running.Count, Model.Shape.HasCache ? 1 : longest, longest), _running.Count, () => _batch.Append([.. _running.Select(request => new[] { request.Tokens[^1] })])))
         {
             Parallel.For(0, _running.Count, row => _running[row].Take(Model.Shape, logits.Bytes(row, 0), _running.Count));
         }
