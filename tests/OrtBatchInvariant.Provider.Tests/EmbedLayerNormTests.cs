@@ -37,7 +37,7 @@ public sealed class EmbedLayerNormTests(ITestOutputHelper output)
             output);
     }
 
-    private static OpCase Case(bool segments, bool positions, bool mask) => new(
+    internal static OpCase Case(bool segments, bool positions, bool mask) => new(
         "EmbedLayerNormalization", "norm.f32.v1",
         Ids("ids", 40), segments ? Ids("segments", 2) : null, Weight("word", 40, Hidden), Weight("position", 12, Hidden),
         segments ? Weight("segment", 2, Hidden) : null, Weight("gamma", Hidden), Weight("beta", Hidden),

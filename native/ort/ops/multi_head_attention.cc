@@ -1,228 +1,112 @@
-// MultiHeadAttention (com.microsoft) on the CPU. Every packing of query, key and value is a choice
-// of strides.
-#include <array>
+// MultiHeadAttention on the CPU.
+#include <algorithm>
 
 #include "batch_invariant/contract.h"
-#include "ort/ops/attention_inputs.h"
+#include "batch_invariant/cpu/attention.h"
+#include "ort/ops/cpu_attention.h"
 #include "ort/ops/half.h"
-#include "ort/ops/op_table.h"
+#include "ort/ops/multi_head_attention_kernel.h"
 
 namespace batch_invariant::ort {
 namespace {
 
-enum Input : size_t {
-  kQuery,
-  kKey,
-  kValue,
-  kBias,
-  kKeyPaddingMask,
-  kAttentionBias,
-  kPastKey,
-  kPastValue,
-  kPastSequenceLength,
-  kCacheIndirection,
-};
+float* At(const Place& place) {
+  return place ? static_cast<float*>(place.data) + place.offset : nullptr;
+}
 
-Status Accept(const NodeInfo& node) {
-  if (node.HasInput(kPastSequenceLength)) {
-    return Status::Unsupported("the input past_sequence_length is not served");
+cpu::HeadView View(const HeadPlace& place) {
+  return {At(place.at), place.batch_stride, place.head_stride, place.token_stride};
+}
+
+// The rows of a square mask that the queries have, cut to the keys there are.
+Status CutSquareMask(const cpu::Context& cpu, const MultiHeadAttentionOperands& operands,
+                     const int32_t** mask) {
+  const int64_t rows = operands.batch * operands.sequence, total = operands.total();
+  auto* cut = static_cast<int32_t*>(cpu.scratch.allocate(
+      cpu.scratch.self, sizeof(int32_t) * static_cast<size_t>(rows * total + 1)));
+  if (cut == nullptr) return Status::OutOfMemory("Attention: no memory for the mask");
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t position = operands.past_sequence + r % operands.sequence;
+    const int32_t* row = operands.mask + (r / operands.sequence * operands.mask_side + position) *
+                                             operands.mask_side;
+    std::copy(row, row + total, cut + r * total);
   }
-  if (node.HasInput(kCacheIndirection)) {
-    return Status::Unsupported("the input cache_indirection is not served");
-  }
-  if (node.Int("num_heads", 0) <= 0) return Status::InvalidArgument("num_heads must be positive");
+  *mask = cut;
   return Status::Ok();
 }
 
-constexpr char kName[] = "MultiHeadAttention";
-
-Status Wrong(const char* what, const Tensor& tensor, const char* needed) {
-  return WrongShape(kName, what, tensor, needed);
-}
-
-class MultiHeadAttentionKernel final : public OpKernel {
- public:
-  explicit MultiHeadAttentionKernel(const NodeInfo& node) {
-    attributes_.num_heads = node.Int("num_heads", 0);
-    attributes_.scale = node.Float("scale", 0.0f);
-    attributes_.mask_filter_value = node.Float("mask_filter_value", -10000.0f);
-    attributes_.unidirectional = node.Int("unidirectional", 0) != 0;
-    // Without a bias they are fp16 values as they come.
-    attributes_.rounds_to_f16 = node.InputType(kQuery) == kFloat16 && node.HasInput(kBias);
+Status SetMask(const cpu::Context& cpu, const MultiHeadAttentionOperands& operands,
+               cpu::MultiHeadAttentionArgs* args) {
+  args->mask = operands.mask;
+  switch (operands.mask_form) {
+    case MaskForm::kNone:
+      break;
+    case MaskForm::kLengths:
+      args->key_mask = cpu::KeyMask::kLengths;
+      break;
+    case MaskForm::kEndStart:
+      args->key_mask = cpu::KeyMask::kEndStart;
+      break;
+    case MaskForm::kKeys:
+      args->key_mask = cpu::KeyMask::kKeys;
+      break;
+    case MaskForm::kQueries:
+      args->key_mask = cpu::KeyMask::kQueries;
+      break;
+    case MaskForm::kSquare:
+      args->key_mask = cpu::KeyMask::kQueries;
+      return CutSquareMask(cpu, operands, &args->mask);
   }
-
-  Status Compute(OpContext& context) override {
-    std::array<Tensor, 8> in;
-    for (size_t i = 0; i < in.size(); ++i) {
-      BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(i, &in[i]));
-    }
-    cpu::MultiHeadAttentionArgs args = attributes_;
-    BATCH_INVARIANT_RETURN_IF_ERROR(ViewOperands(in, &args));
-    BATCH_INVARIANT_RETURN_IF_ERROR(ViewPast(in, &args));
-    BATCH_INVARIANT_RETURN_IF_ERROR(ViewMasks(in, &args));
-
-    const int64_t total = args.past_sequence + args.kv_sequence;
-    std::array<Tensor, 4> out;
-    const std::array<int64_t, 3> output{args.batch, args.sequence,
-                                        args.num_heads * args.value_size};
-    const std::array<int64_t, 4> present_key{args.batch, args.num_heads, total, args.head_size};
-    const std::array<int64_t, 4> present_value{args.batch, args.num_heads, total, args.value_size};
-    const std::array<int64_t, 4> scores{args.batch, args.num_heads, args.sequence, total};
-    const std::array<std::span<const int64_t>, 4> shapes{output, present_key, present_value,
-                                                         scores};
-    for (size_t i = 0; i < shapes.size() && i < context.OutputCount(); ++i) {
-      BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(i, shapes[i], &out[i]));
-    }
-    if (args.batch == 0) return Status::Ok();
-    Point(args.output, out[0]);
-    Point(args.present_key, out[1]);
-    Point(args.present_value, out[2]);
-    args.present_capacity = total;
-    Point(args.output_qk, out[3]);
-    return cpu::MultiHeadAttentionF32(context.Cpu(), args);
-  }
-
- private:
-  static Status ViewOperands(const std::array<Tensor, 8>& in, cpu::MultiHeadAttentionArgs* args) {
-    const Tensor& query = in[kQuery];
-    const Tensor& key = in[kKey];
-    const Tensor& value = in[kValue];
-    const int64_t heads = args->num_heads;
-    if (query.shape.size() == 5) {
-      if (query.shape[2] != heads || query.shape[3] != 3 || key.present || value.present) {
-        return Wrong("query", query, "packed QKV [batch, sequence, num_heads, 3, head_size] alone");
-      }
-      args->batch = query.shape[0];
-      args->sequence = args->kv_sequence = query.shape[1];
-      args->head_size = args->value_size = query.shape[4];
-      const auto* data = query.Data<const float>();
-      args->query = ViewTokens(data, args->sequence, heads, args->head_size, 3, 0);
-      args->key = ViewTokens(data, args->sequence, heads, args->head_size, 3, 1);
-      args->value = ViewTokens(data, args->sequence, heads, args->head_size, 3, 2);
-      return Status::Ok();
-    }
-    if (query.shape.size() != 3 || query.shape[2] % heads != 0) {
-      return Wrong("query", query, "[batch, sequence, num_heads * head_size]");
-    }
-    args->batch = query.shape[0];
-    args->sequence = query.shape[1];
-    args->head_size = query.shape[2] / heads;
-    args->query = ViewTokens(query.Data<const float>(), args->sequence, heads, args->head_size);
-    if (!key.present) return Wrong("key", key, "a tensor, since query holds no packed QKV");
-    if (key.shape.size() == 5) {
-      if (key.shape[0] != args->batch || key.shape[2] != heads || key.shape[3] != 2 ||
-          key.shape[4] != args->head_size || value.present) {
-        return Wrong("key", key, "packed KV [batch, kv_sequence, num_heads, 2, head_size]");
-      }
-      args->kv_sequence = key.shape[1];
-      args->value_size = args->head_size;
-      const auto* data = key.Data<const float>();
-      args->key = ViewTokens(data, args->kv_sequence, heads, args->head_size, 2, 0);
-      args->value = ViewTokens(data, args->kv_sequence, heads, args->head_size, 2, 1);
-      return Status::Ok();
-    }
-    if (!value.present || value.shape.size() != key.shape.size()) {
-      return Wrong("value", value, "a tensor like key");
-    }
-    if (key.shape.size() == 4) {
-      if (key.shape[0] != args->batch || key.shape[1] != heads || key.shape[3] != args->head_size ||
-          value.shape[0] != args->batch || value.shape[1] != heads ||
-          value.shape[2] != key.shape[2]) {
-        return Wrong("key", key, "[batch, num_heads, kv_sequence, head_size], value likewise");
-      }
-      args->kv_sequence = key.shape[2];
-      args->value_size = value.shape[3];
-      args->key = {key.Data<const float>(), heads * args->kv_sequence * args->head_size,
-                   args->kv_sequence * args->head_size, args->head_size};
-      args->value = {value.Data<const float>(), heads * args->kv_sequence * args->value_size,
-                     args->kv_sequence * args->value_size, args->value_size};
-      return Status::Ok();
-    }
-    if (key.shape.size() != 3 || key.shape[0] != args->batch ||
-        key.shape[2] != heads * args->head_size) {
-      return Wrong("key", key, "[batch, kv_sequence, num_heads * head_size]");
-    }
-    args->kv_sequence = key.shape[1];
-    if (value.shape[0] != args->batch || value.shape[1] != args->kv_sequence ||
-        value.shape[2] % heads != 0) {
-      return Wrong("value", value, "[batch, kv_sequence, num_heads * value_size]");
-    }
-    args->value_size = value.shape[2] / heads;
-    args->key = ViewTokens(key.Data<const float>(), args->kv_sequence, heads, args->head_size);
-    args->value = ViewTokens(value.Data<const float>(), args->kv_sequence, heads, args->value_size);
-    return Status::Ok();
-  }
-
-  static Status ViewPast(const std::array<Tensor, 8>& in, cpu::MultiHeadAttentionArgs* args) {
-    const Tensor& past_key = in[kPastKey];
-    const Tensor& past_value = in[kPastValue];
-    if (past_key.present != past_value.present) {
-      return Status::InvalidArgument(
-          "MultiHeadAttention: past_key and past_value must both be given, or neither");
-    }
-    if (!past_key.present) return Status::Ok();
-    if (past_key.shape.size() != 4 || past_key.shape[0] != args->batch ||
-        past_key.shape[1] != args->num_heads || past_key.shape[3] != args->head_size) {
-      return Wrong("past_key", past_key, "[batch, num_heads, past, head_size]");
-    }
-    if (past_value.shape.size() != 4 || past_value.shape[0] != args->batch ||
-        past_value.shape[1] != args->num_heads || past_value.shape[2] != past_key.shape[2] ||
-        past_value.shape[3] != args->value_size) {
-      return Wrong("past_value", past_value, "[batch, num_heads, past, value_size]");
-    }
-    args->past_sequence = args->past_capacity = past_key.shape[2];
-    if (args->past_sequence > 0) {
-      Point(args->past_key, past_key);
-      Point(args->past_value, past_value);
-    }
-    return Status::Ok();
-  }
-
-  static Status ViewMasks(const std::array<Tensor, 8>& in, cpu::MultiHeadAttentionArgs* args) {
-    const int64_t hidden = args->num_heads * args->head_size;
-    if (const Tensor& bias = in[kBias]; bias.present) {
-      if (bias.Elements() != 2 * hidden + args->num_heads * args->value_size) {
-        return Wrong("bias", bias, "[hidden + hidden + v_hidden]");
-      }
-      args->query_bias = bias.Data<const float>();
-      args->key_bias = args->query_bias + hidden;
-      args->value_bias = args->key_bias + hidden;
-    }
-    BATCH_INVARIANT_RETURN_IF_ERROR(
-        ViewKeyMask(kName, "key_padding_mask", in[kKeyPaddingMask], args));
-    return ViewAttentionBias(kName, in[kAttentionBias], args);
-  }
-
-  cpu::MultiHeadAttentionArgs attributes_;
-};
-
-Status Create(const NodeInfo& node, std::unique_ptr<OpKernel>* kernel) {
-  *kernel = std::make_unique<MultiHeadAttentionKernel>(node);
   return Status::Ok();
 }
+
+struct Cpu {
+  static std::vector<ElementType> Types() { return kCpuFloats; }
+  static const char* Contract(const NodeInfo&) { return contract::kAttentionF32; }
+  static Status Accept(const NodeInfo&, int64_t) { return Status::Ok(); }
+  static Status Run(OpContext& context, const MultiHeadAttentionOperands& operands) {
+    return RunMultiHeadAttentionOnCpu(context, operands);
+  }
+};
 
 }  // namespace
 
+Status RunMultiHeadAttentionOnCpu(OpContext& context, const MultiHeadAttentionOperands& operands) {
+  const cpu::Context cpu = context.Cpu();
+  cpu::MultiHeadAttentionArgs args;
+  args.batch = operands.batch;
+  args.sequence = operands.sequence;
+  args.kv_sequence = operands.kv_sequence;
+  args.past_sequence = args.past_capacity = operands.past_sequence;
+  args.head_size = operands.head_size;
+  args.value_size = operands.value_size;
+  args.num_heads = operands.num_heads;
+  args.scale = operands.scale;
+  args.mask_filter_value = operands.mask_filter_value;
+  args.unidirectional = operands.unidirectional;
+  args.rounds_to_f16 = operands.rounds_to_f16;
+  args.query = View(operands.query);
+  args.key = View(operands.key);
+  args.value = View(operands.value);
+  args.query_bias = At(operands.query_bias);
+  args.key_bias = At(operands.key_bias);
+  args.value_bias = At(operands.value_bias);
+  args.past_key = At(operands.past_key);
+  args.past_value = At(operands.past_value);
+  BATCH_INVARIANT_RETURN_IF_ERROR(SetMask(cpu, operands, &args));
+  args.attention_bias = At(operands.attention_bias);
+  args.bias_batch = operands.bias_batch;
+  args.bias_heads = operands.bias_heads;
+  args.output = At(operands.output);
+  args.present_key = At(operands.present_key);
+  args.present_value = At(operands.present_value);
+  args.present_capacity = operands.total();
+  args.output_qk = At(operands.output_qk);
+  return cpu::MultiHeadAttentionF32(cpu, args);
+}
+
 void AppendMultiHeadAttention(std::vector<OpDefinition>& ops) {
-  ops.push_back({.domain = "com.microsoft",
-                 .name = kName,
-                 .since_first = 1,
-                 .since_last = 1,
-                 .constraints = {{"T", kCpuFloats}, {"QK", kCpuFloats}, {"M", {kInt32}}},
-                 .inputs = {{"T"},
-                            {"T", true},
-                            {"T", true},
-                            {"T", true},
-                            {"M", true},
-                            {"T", true},
-                            {"T", true},
-                            {"T", true},
-                            {"M", true},
-                            {"M", true}},
-                 .outputs = {{"T"}, {"T", true}, {"T", true}, {"QK", true}},
-                 .accept = &Accept,
-                 .contract = [](const NodeInfo&) { return contract::kAttentionF32; },
-                 .create = &Create});
+  AppendMultiHeadAttentionOps<Cpu>(ops);
 }
 
 }  // namespace batch_invariant::ort

@@ -5,48 +5,11 @@
 
 #include "ort/ops/cuda/cuda_types.h"
 #include "ort/ops/cuda/op_table.h"
+#include "ort/ops/cuda/packed_right_side.h"
 #include "ort/ops/matmul_shapes.h"
 
 namespace batch_invariant::ort {
 namespace {
-
-cuda::MatrixView View(const void* data, int64_t columns, bool transposed) {
-  return transposed ? cuda::MatrixView{data, 1, columns} : cuda::MatrixView{data, columns, 1};
-}
-
-// A constant right side in the layout that the kernels read fastest.
-class PackedRightSide {
- public:
-  explicit PackedRightSide(bool transposed) : transposed_(transposed) {}
-
-  Status Pack(DeviceServices* device, const Tensor& b, bool* packed) {
-    *packed = false;
-    if (b.shape.size() != 2 || b.Elements() == 0) return Status::Ok();
-    const cuda::ElementType type = CudaType(b.type);
-    const cuda::MatrixView view = View(b.data, b.shape[1], transposed_);
-    const int64_t k = b.shape[transposed_ ? 1 : 0];
-    const int64_t n = b.shape[transposed_ ? 0 : 1];
-    BATCH_INVARIANT_RETURN_IF_ERROR(
-        weights_.Allocate(device, cuda::PackedGemmWeightBytes(type, k, n)));
-    auto* stream = static_cast<cuda::Stream>(device->Stream());
-    BATCH_INVARIANT_RETURN_IF_ERROR(
-        cuda::PackGemmWeights(type, k, n, view, weights_.get(), stream));
-    // The original may be freed as soon as this returns.
-    BATCH_INVARIANT_RETURN_IF_ERROR(device->Synchronize());
-    shape_.assign(b.shape.begin(), b.shape.end());
-    *packed = true;
-    return Status::Ok();
-  }
-
-  bool packed() const { return static_cast<bool>(weights_); }
-  std::span<const int64_t> shape() const { return shape_; }
-  const void* data() const { return weights_.get(); }
-
- private:
-  bool transposed_;
-  DeviceWeights weights_;
-  std::vector<int64_t> shape_;
-};
 
 // What the products have in common: attributes, and a constant right side that is packed once.
 class ProductKernel : public OpKernel {
@@ -79,9 +42,9 @@ class MatMulKernel final : public ProductKernel {
     BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(0, &a));
     if (!right_.packed()) BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(1, &b));
     MatMulShapes shapes;
-    BATCH_INVARIANT_RETURN_IF_ERROR(MakeMatMulShapes(
-        a.shape, right_.packed() ? right_.shape() : b.shape, {.last = transpose_a_},
-        {.last = transpose_b_}, &shapes));
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        MakeMatMulShapes(a.shape, right_.packed() ? right_.shape() : b.shape,
+                         {.last = transpose_a_}, {.last = transpose_b_}, &shapes));
     Tensor y;
     BATCH_INVARIANT_RETURN_IF_ERROR(context.Output(0, shapes.y_shape, &y));
     if (y.Elements() == 0) return Status::Ok();
@@ -92,10 +55,10 @@ class MatMulKernel final : public ProductKernel {
     args.n = shapes.n;
     args.k = shapes.k;
     args.alpha = alpha_;
-    args.a = View(a.data, shapes.a_pitch, shapes.transpose_a);
+    args.a = MatrixOf(a.data, shapes.a_pitch, shapes.transpose_a);
     args.packed_b = right_.data();
     args.packed_b_is_ready = right_.packed();
-    if (!right_.packed()) args.b = View(b.data, shapes.b_pitch, shapes.transpose_b);
+    if (!right_.packed()) args.b = MatrixOf(b.data, shapes.b_pitch, shapes.transpose_b);
     args.y = y.data;
     args.y_row_stride = shapes.n;
     if (shapes.is_single) return cuda::Gemm(args, CudaStream(context));
@@ -168,10 +131,10 @@ class GemmKernel final : public ProductKernel {
     args.k = shapes.k;
     args.alpha = alpha_;
     args.beta = beta_;
-    args.a = View(a.data, a.shape[1], transpose_a_);
+    args.a = MatrixOf(a.data, a.shape[1], transpose_a_);
     args.packed_b = right_.data();
     args.packed_b_is_ready = right_.packed();
-    if (!right_.packed()) args.b = View(b.data, b.shape[1], transpose_b_);
+    if (!right_.packed()) args.b = MatrixOf(b.data, b.shape[1], transpose_b_);
     if (c.present) args.c = {c.data, shapes.c_row_stride, shapes.c_column_stride};
     args.y = y.data;
     args.y_row_stride = shapes.n;

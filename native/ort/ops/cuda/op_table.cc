@@ -9,9 +9,11 @@ std::span<const OpDefinition> CudaOps() {
     AppendCudaGemm(*list);
     AppendCudaMatMulNBits(*list);
     AppendCudaNorm(*list);
+    AppendCudaEmbedLayerNorm(*list);
     AppendCudaSoftmax(*list);
     AppendCudaReduce(*list);
     AppendCudaAttention(*list);
+    AppendCudaMultiHeadAttention(*list);
     AppendCudaRotaryEmbedding(*list);
     AppendCudaElementwise(*list);
     AppendCudaPow(*list);

@@ -20,7 +20,10 @@ void AppendCudaPow(std::vector<OpDefinition>& ops);
 void AppendCudaGather(std::vector<OpDefinition>& ops);
 void AppendCudaLayout(
     std::vector<OpDefinition>& ops);  // Transpose, Slice, Concat, Reshape, Shape ...
-void AppendCudaAttention(std::vector<OpDefinition>& ops);
+void AppendCudaAttention(std::vector<OpDefinition>& ops);  // GroupQueryAttention
+void AppendCudaMultiHeadAttention(
+    std::vector<OpDefinition>& ops);  // MultiHeadAttention, Attention of both domains
+void AppendCudaEmbedLayerNorm(std::vector<OpDefinition>& ops);
 
 }  // namespace batch_invariant::ort
 

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <vector>
 
+#include "batch_invariant/cuda/embed.h"
 #include "batch_invariant/cuda/gather.h"
 #include "batch_invariant/cuda/layout.h"
 #include "batch_invariant/cuda/rotary.h"
@@ -57,7 +58,8 @@ TEST(Layout, CopiesStrided) {
 
 template <typename T>
 class LayoutTypes : public ::testing::Test {};
-using AnyTypes = ::testing::Types<std::uint8_t, __half, __nv_bfloat16, float, std::int32_t, std::int64_t>;
+using AnyTypes =
+    ::testing::Types<std::uint8_t, __half, __nv_bfloat16, float, std::int32_t, std::int64_t>;
 TYPED_TEST_SUITE(LayoutTypes, AnyTypes);
 
 TYPED_TEST(LayoutTypes, Transposes) {
@@ -103,9 +105,9 @@ TYPED_TEST(LayoutTypes, GathersElements) {
   data.Set(host);
   Buffer<std::int64_t> indices(4);
   indices.Set({3, -1, 9, 0});
-  ASSERT_STATUS_OK(Gather({TypeOf<T>(), DataType::kInt64, 1, 10, 1, 4, data.data(), indices.data(),
-                           y.data()},
-                          nullptr));
+  ASSERT_STATUS_OK(
+      Gather({TypeOf<T>(), DataType::kInt64, 1, 10, 1, 4, data.data(), indices.data(), y.data()},
+             nullptr));
   const std::vector<T> got = y.Host();
   const float expected[] = {27, 81, 81, 0};
   for (int i = 0; i < 4; ++i) EXPECT_EQ(static_cast<float>(got[i]), expected[i]) << i;
@@ -238,19 +240,69 @@ TYPED_TEST(LayoutFloats, RotatesPairs) {
     for (std::int64_t t = 0; t < kBatch * kTokens; ++t) {
       for (std::int64_t h = 0; h < kHeads; ++h) {
         const auto in = [&](int i) { return static_cast<float>(hx[(t * kHeads + h) * kSize + i]); };
-        const auto out = [&](int i) { return static_cast<float>(hy[(t * kHeads + h) * kSize + i]); };
+        const auto out = [&](int i) {
+          return static_cast<float>(hy[(t * kHeads + h) * kSize + i]);
+        };
         for (int i = 0; i < kDim / 2; ++i) {
           const int u = interleaved ? 2 * i : i, v = interleaved ? 2 * i + 1 : i + kDim / 2;
           const float c = static_cast<float>(hc[hid[t] * kDim / 2 + i]);
           const float s = static_cast<float>(hs[hid[t] * kDim / 2 + i]);
-          ASSERT_EQ(out(u), static_cast<float>(T(std::fmaf(in(u), c, -(in(v) * s)))));
-          ASSERT_EQ(out(v), static_cast<float>(T(std::fmaf(in(v), c, in(u) * s))));
+          ASSERT_EQ(out(u), static_cast<float>(T(std::fmaf(in(u), c, -(in(v)*s)))));
+          ASSERT_EQ(out(v), static_cast<float>(T(std::fmaf(in(v), c, in(u)*s))));
         }
         for (int i = kDim; i < kSize; ++i) ASSERT_EQ(out(i), in(i));
       }
     }
     Compared() += x.size();
   }
+}
+
+TYPED_TEST(LayoutFloats, AddsEmbeddings) {
+  using T = TypeParam;
+  constexpr std::int64_t kBatch = 3, kTokens = 5, kWidth = 37, kWords = 11, kSegments = 2;
+  Buffer<T> word(kWords * kWidth), position(kTokens * kWidth), segment(kSegments * kWidth);
+  for (Buffer<T>* table : {&word, &position, &segment}) {
+    Randomize(table->data(), table->size(), kWidth);
+  }
+  Buffer<std::int32_t> ids(kBatch * kTokens), segments(kBatch * kTokens), counts(kBatch);
+  std::vector<std::int32_t> id, part;
+  for (int i = 0; i < kBatch * kTokens; ++i) {
+    id.push_back(i == 7 ? kWords : i % kWords);  // the eighth is outside
+    part.push_back(i % 2);
+  }
+  ids.Set(id);
+  segments.Set(part);
+  Buffer<T> sum(kBatch * kTokens * kWidth);
+  EmbedArgs args;
+  args.type = std::is_same_v<T, float>    ? ElementType::kFloat32
+              : std::is_same_v<T, __half> ? ElementType::kFloat16
+                                          : ElementType::kBFloat16;
+  args.batch = kBatch;
+  args.tokens = kTokens;
+  args.width = kWidth;
+  args.tables[0] = {word.data(), kWords, ids.data(), false};
+  args.tables[1] = {position.data(), kTokens, nullptr, false};
+  args.tables[2] = {segment.data(), kSegments, segments.data(), false};
+  args.sum = sum.data();
+  ASSERT_STATUS_OK(AddEmbeddings(args, nullptr));
+  ASSERT_STATUS_OK(CountOnes(segments.data(), kBatch, kTokens, counts.data(), nullptr));
+  ASSERT_CUDA(cudaDeviceSynchronize());
+  const std::vector<T> w = word.Host(), p = position.Host(), s = segment.Host(), got = sum.Host();
+  std::int64_t same = 0;
+  for (int row = 0; row < kBatch * kTokens; ++row) {
+    for (int i = 0; i < kWidth; ++i) {
+      const float x = id[row] < kWords ? static_cast<float>(w[id[row] * kWidth + i]) : 0.0f;
+      const float y = x + static_cast<float>(p[row % kTokens * kWidth + i]);
+      const T expected(y + static_cast<float>(s[part[row] * kWidth + i]));
+      same += std::memcmp(&got[row * kWidth + i], &expected, sizeof(T)) == 0;
+    }
+  }
+  EXPECT_EQ(same, static_cast<std::int64_t>(got.size()));
+  Compared() += same;
+  EXPECT_TRUE(sum.GuardsIntact());
+  EXPECT_EQ(counts.Host(), (std::vector<std::int32_t>{2, 3, 2}));
+  ASSERT_STATUS_OK(CountOnes(nullptr, kBatch, kTokens, counts.data(), nullptr));
+  EXPECT_EQ(counts.Host(), (std::vector<std::int32_t>{0, 0, 0}));
 }
 
 }  // namespace
