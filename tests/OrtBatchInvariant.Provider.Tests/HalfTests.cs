@@ -68,7 +68,7 @@ public sealed class HalfTests(ITestOutputHelper output)
         Checks.Same(rounded, Sessions.Run(ours, half.Feeds(values), half.OutputNames)).ExpectNone(output, "fp16 against fp32 rounded");
     }
 
-    private static OpCase Halved(OpCase op, double tolerance = 4e-3) => op with
+    internal static OpCase Halved(OpCase op, double tolerance = 4e-3) => op with
     {
         Inputs = [.. op.Inputs.Select(input => input is null ? null : input with { Make = (random, rows) => input.Make(random, rows).ToHalf() })],
         Outputs = [.. op.Outputs.Select(result => result is null ? null : result with { Type = TensorElementType.Float16 })],

@@ -28,6 +28,24 @@ bool IsByRow(const Tensor& tensor) { return tensor.shape.size() == 2; }
 
 }  // namespace
 
+Status CheckQuantizedExperts(const std::string& what, const QuantizedExperts& experts,
+                             int64_t blocks_of_a_row) {
+  const auto& shape = experts.weights.shape;
+  const int64_t n = shape[1];
+  const bool by_row = experts.block_size == 0;
+  const std::array<int64_t, 3> scales{shape[0], n, blocks_of_a_row};
+  const std::span<const int64_t> needed(scales.data(), by_row ? 2 : 3);
+  if (!HasShape(experts.scales, needed)) return Wrong(what + "_scales", experts.scales, needed);
+  if (!experts.zero_points.present) return Status::Ok();
+  const std::array<int64_t, 2> rows{shape[0], (n * experts.bits + 7) / 8};
+  const std::array<int64_t, 3> blocks{shape[0], n, (blocks_of_a_row * experts.bits + 7) / 8};
+  const bool rows_have_one = by_row || (blocks_of_a_row == 1 && IsByRow(experts.zero_points));
+  const std::span<const int64_t> zeros =
+      rows_have_one ? std::span<const int64_t>(rows) : std::span<const int64_t>(blocks);
+  if (HasShape(experts.zero_points, zeros)) return Status::Ok();
+  return Wrong(what + "_zero_points", experts.zero_points, zeros);
+}
+
 Status MakeExpertPlan(const std::string& what, const QuantizedExperts& experts,
                       cpu::MatMulNBitsPlan* plan) {
   const auto& shape = experts.weights.shape;
@@ -44,17 +62,7 @@ Status MakeExpertPlan(const std::string& what, const QuantizedExperts& experts,
   BATCH_INVARIANT_RETURN_IF_ERROR(cpu::MakeMatMulNBitsPlan(
       k, n, experts.bits, block, by_row ? 0 : experts.accuracy_level, zero_points, plan));
 
-  const std::array<int64_t, 3> scales{shape[0], n, plan->blocks()};
-  const std::span<const int64_t> needed(scales.data(), by_row ? 2 : 3);
-  if (!HasShape(experts.scales, needed)) return Wrong(what + "_scales", experts.scales, needed);
-  if (!experts.zero_points.present) return Status::Ok();
-  const std::array<int64_t, 2> rows{shape[0], (n * experts.bits + 7) / 8};
-  const std::array<int64_t, 3> blocks{shape[0], n, (plan->blocks() * experts.bits + 7) / 8};
-  const bool rows_have_one = by_row || (plan->blocks() == 1 && IsByRow(experts.zero_points));
-  const std::span<const int64_t> zeros =
-      rows_have_one ? std::span<const int64_t>(rows) : std::span<const int64_t>(blocks);
-  if (HasShape(experts.zero_points, zeros)) return Status::Ok();
-  return Wrong(what + "_zero_points", experts.zero_points, zeros);
+  return CheckQuantizedExperts(what, experts, plan->blocks());
 }
 
 Status PackExperts(const cpu::Context& cpu, const QuantizedExperts& experts,
@@ -64,8 +72,8 @@ Status PackExperts(const cpu::Context& cpu, const QuantizedExperts& experts,
   const int64_t padded_bytes = blocks * plan.block_size * plan.bits / 8;
   const int64_t zero_bytes = (blocks * plan.bits + 7) / 8;
   const bool by_row = IsByRow(experts.scales);
-  std::vector<uint8_t> weights(static_cast<size_t>(row_bytes == padded_bytes ? 0
-                                                                             : n * padded_bytes));
+  std::vector<uint8_t> weights(
+      static_cast<size_t>(row_bytes == padded_bytes ? 0 : n * padded_bytes));
   std::vector<float> scales(static_cast<size_t>(by_row ? n * blocks : 0));
   std::vector<uint8_t> zeros(static_cast<size_t>(n * zero_bytes));
   const size_t expert_bytes = cpu::PackedMatMulNBitsBytes(plan);

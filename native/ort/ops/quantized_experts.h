@@ -21,6 +21,11 @@ struct QuantizedExperts {
   int64_t accuracy_level = 0;
 };
 
+// Whether scales and zero points go with the weights, which have three dimensions, where a row has
+// so many blocks. kInvalidArgument: shapes that contradict each other.
+Status CheckQuantizedExperts(const std::string& what, const QuantizedExperts& experts,
+                             int64_t blocks_of_a_row);
+
 // The plan of one expert. kInvalidArgument: shapes that contradict each other.
 Status MakeExpertPlan(const std::string& what, const QuantizedExperts& experts,
                       cpu::MatMulNBitsPlan* plan);

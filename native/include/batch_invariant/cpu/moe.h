@@ -8,32 +8,20 @@
 
 #include "batch_invariant/cpu/context.h"
 #include "batch_invariant/cpu/matmul_nbits.h"
+#include "batch_invariant/expert_routing.h"
 #include "batch_invariant/status.h"
 
 namespace batch_invariant::cpu {
 
-enum class ExpertActivation : uint8_t {
-  kRelu,      // x > 0 or NaN ? x : 0
-  kGelu,      // the tanh form of UnaryOp::kGeluTanh
-  kSilu,      // x * sigmoid(x)
-  kIdentity,  // x
-  kSwiGlu,    // G * sigmoid(alpha G) * (L + beta), G = min(g, limit), L = l held to +-limit
-};
-
-// Where the weights of the chosen experts come from. An expert whose weight is 0 or less is left
-// out.
-enum class RouterWeights : uint8_t {
-  kSoftmax,          // of all router values
-  kSoftmaxOfChosen,  // of the k chosen ones
-  kGiven,            // MoeArgs::router_weights
-};
+using batch_invariant::ExpertActivation;
+using batch_invariant::RouterWeights;
 
 // One linear layer of every expert, fc[n, k] of the expert e: fp32 panels or n-bit weights.
 struct ExpertWeights {
-  const float* packed = nullptr;           // PackMatMul's of the experts, one after the other
-  const MatMulNBitsPlan* plan = nullptr;   // with `nbits`, instead of `packed`
-  const void* nbits = nullptr;             // PackMatMulNBits's, one after the other
-  const float* bias = nullptr;             // [experts, n], optional
+  const float* packed = nullptr;          // PackMatMul's of the experts, one after the other
+  const MatMulNBitsPlan* plan = nullptr;  // with `nbits`, instead of `packed`
+  const void* nbits = nullptr;            // PackMatMulNBits's, one after the other
+  const float* bias = nullptr;            // [experts, n], optional
 };
 
 //   chosen    the k largest router values of a token; of equal ones the later expert goes first

@@ -26,18 +26,15 @@ struct ReadF32 {
 
 inline constexpr int kF32TileK = 16;
 
-// kM x kN outputs a block of 256 threads, kM / 16 x kN / 16 a thread.
+// kM x kN outputs a block of 256 threads, from (row0, column0) on; kM / 16 x kN / 16 a thread.
 template <int kM, int kN, typename ReadA, typename ReadB>
-__global__ void __launch_bounds__(256)
-    GemmF32(ReadA read_a, ReadB read_b, Epilogue<float> epilogue, int k, int tiles_m, int tiles_n) {
+__device__ __forceinline__ void ComputeGemmF32(const ReadA& read_a, const ReadB& read_b,
+                                               const Epilogue<float>& epilogue, int k, int batch,
+                                               int row0, int column0) {
   constexpr int kPerM = kM / 16, kPerN = kN / 16;
   __shared__ float tile_a[2][kF32TileK][kM + 1];
   __shared__ float tile_b[2][kF32TileK][kN + 1];
 
-  const int tile = blockIdx.x;
-  const int row0 = tile % tiles_m * kM;
-  const int column0 = tile / tiles_m % tiles_n * kN;
-  const int batch = tile / tiles_m / tiles_n;
   const int thread_row = threadIdx.x / 16, thread_column = threadIdx.x % 16;
 
   float next_a[kPerM], next_b[kPerN];
@@ -113,6 +110,14 @@ __global__ void __launch_bounds__(256)
                      acc[i][j]);
     }
   }
+}
+
+template <int kM, int kN, typename ReadA, typename ReadB>
+__global__ void __launch_bounds__(256)
+    GemmF32(ReadA read_a, ReadB read_b, Epilogue<float> epilogue, int k, int tiles_m, int tiles_n) {
+  const int tile = blockIdx.x;
+  ComputeGemmF32<kM, kN>(read_a, read_b, epilogue, k, tile / tiles_m / tiles_n, tile % tiles_m * kM,
+                         tile / tiles_m % tiles_n * kN);
 }
 
 template <int kM, int kN, typename ReadA, typename ReadB>

@@ -26,20 +26,16 @@ struct TileShape {
   static constexpr int kSharedBytes = kStages * kStageBytes;
 };
 
-// `run_k` (a multiple of 64, used with kRuns): K is cut into runs of that length, each with its own
-// accumulator; their sums are added ascending.
+// One block's outputs, from (row0, column0) on. `run_k` (a multiple of 64, used with kRuns): K is
+// cut into runs of that length, each with its own accumulator; their sums are added ascending.
 template <typename T, typename Shape, bool kRuns, typename FillA, typename FillB>
-__global__ void __launch_bounds__(Shape::kThreads)
-    GemmTile(FillA fill_a, FillB fill_b, Epilogue<T> epilogue, int k, int run_k, int tiles_m,
-             int tiles_n) {
-  extern __shared__ __align__(1024) unsigned char shared[];
+__device__ __forceinline__ void ComputeGemmTile(unsigned char* shared, const FillA& fill_a,
+                                                const FillB& fill_b, const Epilogue<T>& epilogue,
+                                                int k, int run_k, int batch, int row0,
+                                                int column0) {
   constexpr int kFragmentsM = Shape::kWarpM / 16;
   constexpr int kFragmentsN = Shape::kWarpN / 16;  // pairs of 8 columns
 
-  const int tile = blockIdx.x;
-  const int row0 = tile % tiles_m * Shape::kM;
-  const int column0 = tile / tiles_m % tiles_n * Shape::kN;
-  const int batch = tile / tiles_m / tiles_n;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int warp_row = warp % (Shape::kM / Shape::kWarpM) * Shape::kWarpM;
   const int warp_column = warp / (Shape::kM / Shape::kWarpM) * Shape::kWarpN;
@@ -129,6 +125,18 @@ __global__ void __launch_bounds__(Shape::kThreads)
       }
     }
   }
+}
+
+template <typename T, typename Shape, bool kRuns, typename FillA, typename FillB>
+__global__ void __launch_bounds__(Shape::kThreads)
+    GemmTile(FillA fill_a, FillB fill_b, Epilogue<T> epilogue, int k, int run_k, int tiles_m,
+             int tiles_n) {
+  extern __shared__ __align__(1024) unsigned char shared[];
+  const int tile = blockIdx.x;
+  const int row0 = tile % tiles_m * Shape::kM;
+  const int column0 = tile / tiles_m % tiles_n * Shape::kN;
+  ComputeGemmTile<T, Shape, kRuns>(shared, fill_a, fill_b, epilogue, k, run_k,
+                                   tile / tiles_m / tiles_n, row0, column0);
 }
 
 template <typename T, typename Shape, bool kRuns, typename FillA, typename FillB>

@@ -9,6 +9,9 @@ namespace batch_invariant::cuda {
 // `group` tiles along m, then along n, so that the blocks running at one time share both operands
 // in L2 and a group's part of a stays there.
 struct TileOrder {
+  // Known when the kernel is launched.
+  static constexpr bool kOnDevice = false;
+
   int tiles_m;
   int tiles_n;
   int batch;
@@ -31,6 +34,21 @@ struct TileOrder {
     index -= first * tiles_n;
     *m = first + index % height;
     *n = index / height;
+  }
+
+  // Whether each weight is read by one tile only.
+  __device__ __forceinline__ bool ReadsOnce() const { return tiles_m == 1; }
+  // Rows, weights and epilogue of the tiles m of `rows` rows.
+  template <int kRows>
+  __device__ __forceinline__ int FirstRow(int m) const {
+    return m * kRows;
+  }
+  __device__ __forceinline__ const unsigned char* Weights(const unsigned char* packed, int) const {
+    return packed;
+  }
+  template <typename Epilogue>
+  __device__ __forceinline__ const Epilogue& EpilogueOf(const Epilogue& epilogue, int) const {
+    return epilogue;
   }
 };
 

@@ -32,12 +32,12 @@ struct NBitsRunShape {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-template <typename Shape>
+template <typename Shape, typename Order>
 __device__ __forceinline__ void NBitsRunsProduce(const NBitsRing& ring, const CUtensorMap* map_a,
-                                                 const NBitsParams& p, bool first_rows,
+                                                 const NBitsParams<Order>& p, bool first_rows,
                                                  std::uint32_t came) {
   const std::uint64_t keep = PolicyEvictLast();
-  const std::uint64_t once = p.order.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
+  const std::uint64_t once = p.order.ReadsOnce() ? PolicyEvictFirst() : PolicyEvictLast();
   const int pair_bytes = 2 * p.layout.record_bytes();
   const int run_bytes = p.run_records * pair_bytes;
   int batch, m, n;
@@ -46,24 +46,23 @@ __device__ __forceinline__ void NBitsRunsProduce(const NBitsRing& ring, const CU
     const std::uint32_t full = ring.Full(stage);
     const std::uint32_t to = ring.Stage(stage) + Shape::kTokenBytes;
     const unsigned char* from =
-        p.packed + (std::int64_t{n} * p.layout.records_k + step) * pair_bytes;
+        p.order.Weights(p.packed, m) + (std::int64_t{n} * p.layout.records_k + step) * pair_bytes;
     BarrierExpectBytes(full, Shape::kTokenBytes + Shape::kRuns * pair_bytes);
 #pragma unroll
     for (int run = 0; run < Shape::kRuns; ++run) {
-      BulkCopy(to + run * pair_bytes, from + std::int64_t{run} * run_bytes, pair_bytes, full,
-               once);
+      BulkCopy(to + run * pair_bytes, from + std::int64_t{run} * run_bytes, pair_bytes, full, once);
     }
   };
   const auto copy_tokens = [&](int stage, int step) {
-    TensorCopy(ring.Stage(stage), map_a, ring.Full(stage), {0, m * Shape::kTokens, 2 * step, 0},
-               keep);
+    TensorCopy(ring.Stage(stage), map_a, ring.Full(stage),
+               {0, p.order.template FirstRow<Shape::kTokens>(m), 2 * step, 0}, keep);
   };
   NBitsProduceTiles(ring, p, p.run_records, first_rows, came, enter, copy_weights, copy_tokens);
 }
 
 // The sums of one tile and this warp's run, from the ring's position on.
-template <typename T, int kBits, bool kZeros, int kPartShift, typename Shape>
-__device__ __forceinline__ void NBitsRunMultiply(const NBitsRing& ring, const NBitsParams& p,
+template <typename T, int kBits, bool kZeros, int kPartShift, typename Shape, typename Order>
+__device__ __forceinline__ void NBitsRunMultiply(const NBitsRing& ring, const NBitsParams<Order>& p,
                                                  NBitsPosition& at,
                                                  float (&acc)[Shape::kTokens / 8][4]) {
   constexpr int kBlocks = Shape::kTokens / 8;
@@ -134,10 +133,10 @@ __device__ __forceinline__ void NBitsRunMultiply(const NBitsRing& ring, const NB
   at.Advance(ring.stages);
 }
 
-template <typename T, int kBits, bool kZeros, typename Shape>
+template <typename T, int kBits, bool kZeros, typename Shape, typename Order>
 __device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* sums,
-                                                 const Epilogue<T>& epilogue,
-                                                 const NBitsParams& p) {
+                                                 const Epilogue<T>& all,
+                                                 const NBitsParams<Order>& p) {
   constexpr int kBlocks = Shape::kTokens / 8;
   const int warp = threadIdx.x / 32 - 2, lane = threadIdx.x % 32;
   NBitsPosition at;
@@ -162,7 +161,9 @@ __device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* 
     if (warp < Shape::kTiles) {
       int batch, m, n;
       p.order.Locate(tile, &batch, &m, &n);
+      const int row0 = p.order.template FirstRow<Shape::kTokens>(m);
       const int column0 = (n * Shape::kTiles + warp) * kRecordRows;
+      const auto& epilogue = p.order.EpilogueOf(all, m);
 #pragma unroll
       for (int i = 0; i < kBlocks; ++i) {
         float total[4] = {};
@@ -175,7 +176,7 @@ __device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* 
           total[3] = __fadd_rn(total[3], sum.w);
         }
         if ((epilogue.gated ? column0 / 2 : column0) < epilogue.n) {
-          StoreTransposed<T>(epilogue, m * Shape::kTokens + 8 * i, column0, lane, total);
+          StoreTransposed<T>(epilogue, row0 + 8 * i, column0, lane, total);
         }
       }
     }
@@ -185,12 +186,13 @@ __device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* 
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <typename T, int kBits, bool kZeros, typename Shape>
+template <typename T, int kBits, bool kZeros, typename Shape, typename Order>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     NBitsRunsSm90(const __grid_constant__ CUtensorMap map_a, const Epilogue<T> epilogue,
-                  const NBitsParams params) {
+                  const NBitsParams<Order> params) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   LaunchDependents();
+  if constexpr (Order::kOnDevice) WaitForDependencies();
   extern __shared__ __align__(1024) unsigned char shared[];  // for the swizzle
   NBitsRing ring;
   ring.base = SharedAddress(shared);

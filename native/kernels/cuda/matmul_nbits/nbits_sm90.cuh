@@ -49,16 +49,19 @@ struct NBitsShape {
   static_assert(kTiles % 4 == 0 && (kRuns == 1 || kRecords == 1));
 };
 
+// Order: TileOrder, or where the tiles are known on the device alone (moe/grouped_order.cuh), with
+// the same functions.
+template <typename Order>
 struct NBitsParams {
   const unsigned char* packed;
   PackedLayout layout;
   float default_zero;  // with the offset of ZeroOffset
   int stages;
   int stage_bytes;
-  TileOrder order;
+  Order order;
   int run_records;  // records along K that share an accumulator
-  int ready;  // 0 or 1: the weights may be read before the kernels ahead have finished
-  int pace;   // cycles a stage of those early weights
+  int ready;        // 0 or 1: the weights may be read before the kernels ahead have finished
+  int pace;         // cycles a stage of those early weights
   int whole;  // 0 or 1: K is whole tiles of 64, so that one copy brings the rows of a of a stage
 };
 
@@ -113,13 +116,14 @@ __device__ __forceinline__ void NBitsArrive(int warp) {
 // Keeps the ring full, stage by stage. Two threads: one copies weights, and later rows of a too;
 // the other (`first_rows`) waits for a and copies those rows whose weights are in the ring by then,
 // or on their way.
-template <typename Enter, typename CopyWeights, typename CopyTokens>
-__device__ __forceinline__ void NBitsProduceTiles(const NBitsRing& ring, const NBitsParams& p,
-                                                  int steps, bool first_rows, std::uint32_t came,
+template <typename Order, typename Enter, typename CopyWeights, typename CopyTokens>
+__device__ __forceinline__ void NBitsProduceTiles(const NBitsRing& ring,
+                                                  const NBitsParams<Order>& p, int steps,
+                                                  bool first_rows, std::uint32_t came,
                                                   const Enter& enter,
                                                   const CopyWeights& copy_weights,
                                                   const CopyTokens& copy_tokens) {
-  enter(blockIdx.x);
+  if constexpr (!Order::kOnDevice) enter(blockIdx.x);
   const int early = p.ready ? min(steps, ring.stages) : 0;
   if (first_rows) {
     WaitForDependencies();
@@ -136,8 +140,7 @@ __device__ __forceinline__ void NBitsProduceTiles(const NBitsRing& ring, const N
 
   NBitsPosition at;
   for (int step = 0; step < early; ++step) at.Advance(ring.stages);
-  for (int tile = blockIdx.x, first = early; tile < p.order.count();
-       tile += gridDim.x, first = 0) {
+  for (int tile = blockIdx.x, first = early; tile < p.order.count(); tile += gridDim.x, first = 0) {
     enter(tile);
     for (int step = first; step < steps; ++step) {
       BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
@@ -148,12 +151,12 @@ __device__ __forceinline__ void NBitsProduceTiles(const NBitsRing& ring, const N
   }
 }
 
-template <typename Shape>
+template <typename Shape, typename Order>
 __device__ __forceinline__ void NBitsProduce(const NBitsRing& ring, const CUtensorMap* map_a,
-                                             const NBitsParams& p, bool first_rows,
+                                             const NBitsParams<Order>& p, bool first_rows,
                                              std::uint32_t came) {
   const std::uint64_t keep = PolicyEvictLast();
-  const std::uint64_t once = p.order.tiles_m == 1 ? PolicyEvictFirst() : PolicyEvictLast();
+  const std::uint64_t once = p.order.ReadsOnce() ? PolicyEvictFirst() : PolicyEvictLast();
   const int pair_bytes = 2 * p.layout.record_bytes();
   const std::int64_t row_bytes = std::int64_t{p.layout.records_k} * pair_bytes;
   const int steps = (p.layout.records_k + Shape::kRecords - 1) / Shape::kRecords;
@@ -167,8 +170,8 @@ __device__ __forceinline__ void NBitsProduce(const NBitsRing& ring, const CUtens
     const std::uint32_t to = ring.Stage(stage) + Shape::kTokenBytes;
     const int record = step * Shape::kRecords;
     const int bytes = min(Shape::kRecords, p.layout.records_k - record) * pair_bytes;
-    const unsigned char* from =
-        p.packed + n * (Shape::kTiles / 2) * row_bytes + std::int64_t{record} * pair_bytes;
+    const unsigned char* from = p.order.Weights(p.packed, m) + n * (Shape::kTiles / 2) * row_bytes +
+                                std::int64_t{record} * pair_bytes;
     BarrierExpectBytes(full, Shape::kTokenBytes + pairs * bytes);
     for (int pair = 0; pair < pairs; ++pair) {
       BulkCopy(to + pair * Shape::kRecords * pair_bytes, from + pair * row_bytes, bytes, full,
@@ -179,12 +182,15 @@ __device__ __forceinline__ void NBitsProduce(const NBitsRing& ring, const CUtens
     const std::uint32_t full = ring.Full(stage), to = ring.Stage(stage);
     const int record = step * Shape::kRecords;
     if (p.whole) {
-      TensorCopy(to, map_a, full, {0, m * Shape::kTokens, 2 * record, 0}, keep);
+      TensorCopy(to, map_a, full, {0, p.order.template FirstRow<Shape::kTokens>(m), 2 * record, 0},
+                 keep);
     } else {
 #pragma unroll
       for (int atom = 0; atom < Shape::kAtoms; ++atom) {
-        TensorCopy(to + atom * Shape::kTokens * 128, map_a, full,
-                   {record * kRecordK + atom * kTileK, m * Shape::kTokens, 0, 0}, keep);
+        TensorCopy(
+            to + atom * Shape::kTokens * 128, map_a, full,
+            {record * kRecordK + atom * kTileK, p.order.template FirstRow<Shape::kTokens>(m), 0, 0},
+            keep);
       }
     }
   };
@@ -217,7 +223,8 @@ struct RecordReader {
   std::uint32_t default_zeros;
   int part_shift;
 
-  __device__ __forceinline__ RecordReader(const NBitsParams& p, int lane)
+  template <typename Order>
+  __device__ __forceinline__ RecordReader(const NBitsParams<Order>& p, int lane)
       : lane_codes(16 * lane),
         lane_scales(p.layout.code_bytes() + lane / 4 * 4),
         zeros(p.layout.scale_bytes()),
@@ -340,8 +347,8 @@ __device__ __forceinline__ void StoreGatedStaged(const Epilogue<T>& e, int row0,
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int first = 16 * block + 4 * i;
-      words[i] = PackPair<T>(e.Gate(acc[first], acc[first + 2]),
-                             e.Gate(acc[first + 1], acc[first + 3]));
+      words[i] =
+          PackPair<T>(e.Gate(acc[first], acc[first + 2]), e.Gate(acc[first + 1], acc[first + 3]));
     }
     StoreMatrix4Transposed(write, words);
     WarpgroupSync(group);
@@ -352,8 +359,8 @@ __device__ __forceinline__ void StoreGatedStaged(const Epilogue<T>& e, int row0,
 }
 
 // The sums of one tile, from the ring's position on.
-template <typename T, int kBits, bool kZeros, int kPartShift, typename Shape>
-__device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBitsParams& p,
+template <typename T, int kBits, bool kZeros, int kPartShift, typename Shape, typename Order>
+__device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBitsParams<Order>& p,
                                               NBitsPosition& at, float (&acc)[Shape::kTokens / 2]) {
   using Reader = RecordReader<T, kBits, kZeros, kPartShift>;
   const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
@@ -455,9 +462,9 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
   }
 }
 
-template <typename T, int kBits, bool kZeros, typename Shape>
-__device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilogue<T>& epilogue,
-                                             const NBitsParams& p) {
+template <typename T, int kBits, bool kZeros, typename Shape, typename Order>
+__device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilogue<T>& all,
+                                             const NBitsParams<Order>& p) {
   const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
   NBitsPosition at;
   for (int tile = blockIdx.x; tile < p.order.count(); tile += gridDim.x) {
@@ -475,7 +482,9 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
 
     int batch, m, n;
     p.order.Locate(tile, &batch, &m, &n);
-    const int row0 = m * Shape::kTokens, column0 = (n * Shape::kTiles + warp) * kRecordRows;
+    const int row0 = p.order.template FirstRow<Shape::kTokens>(m);
+    const int column0 = (n * Shape::kTiles + warp) * kRecordRows;
+    const auto& epilogue = p.order.EpilogueOf(all, m);
     if constexpr (Shape::kStagingBytes > 0) {
       const int group = warp / 4, column = (n * Shape::kGroups + group) * 64;
       const std::uint32_t staging = ring.Staging() + group * Shape::kStagedTokens * 128;
@@ -510,12 +519,13 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <typename T, int kBits, bool kZeros, typename Shape>
+template <typename T, int kBits, bool kZeros, typename Shape, typename Order>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     NBitsSm90(const __grid_constant__ CUtensorMap map_a, const Epilogue<T> epilogue,
-              const NBitsParams params) {
+              const NBitsParams<Order> params) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   LaunchDependents();
+  if constexpr (Order::kOnDevice) WaitForDependencies();
   extern __shared__ __align__(1024) unsigned char shared[];  // for the swizzle
   NBitsRing ring;
   ring.base = SharedAddress(shared);

@@ -8,24 +8,11 @@
 namespace batch_invariant::cuda {
 namespace {
 
-template <typename T>
-PackedWeights<T> Weights(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args) {
-  PackedWeights<T> w;
-  w.packed = static_cast<const unsigned char*>(args.packed);
-  w.layout = LayoutOf(plan);
-  w.zero = static_cast<float>(1 << (plan.bits - 1));
-  w.zero_offset =
-      plan.zero_points == ZeroPoints::kPacked ? ZeroOffset(plan.type, w.layout.bits) : 0.0f;
-  w.n = static_cast<int>(plan.n);
-  w.k = static_cast<int>(plan.k);
-  return w;
-}
-
 template <typename T, typename Shape>
 Status Launch(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, Stream stream) {
   const GemmArgs g = AsGemm(plan, args);
   const FillElements<T> a{OperandA<T>(g)};
-  const FillPacked<T> w{Weights<T>(plan, args)};
+  const FillPacked<T> w{PackedWeightsOf<T>(plan, args.packed)};
   const Epilogue<T> e = MakeEpilogue<T>(g);
   if (plan.runs() == 1) return LaunchGemmTile<T, Shape>(a, w, e, g.k, 1, stream);
   return LaunchGemmTileRuns<T, Shape, true>(a, w, e, g.k, g.k / plan.runs(), 1, stream);
@@ -35,8 +22,8 @@ template <int kM, int kN>
 Status LaunchF32(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, Stream stream) {
   const GemmArgs g = AsGemm(plan, args);
   return LaunchGemmF32<kM, kN>(ReadF32{OperandA<float>(g)},
-                               ReadPackedF32{Weights<float>(plan, args)}, MakeEpilogue<float>(g),
-                               g.k, 1, stream);
+                               ReadPackedF32{PackedWeightsOf<float>(plan, args.packed)},
+                               MakeEpilogue<float>(g), g.k, 1, stream);
 }
 
 }  // namespace

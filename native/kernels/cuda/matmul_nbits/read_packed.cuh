@@ -47,6 +47,19 @@ struct PackedWeights {
 };
 
 template <typename T>
+PackedWeights<T> PackedWeightsOf(const MatMulNBitsPlan& plan, const void* packed) {
+  PackedWeights<T> w;
+  w.packed = static_cast<const unsigned char*>(packed);
+  w.layout = LayoutOf(plan);
+  w.zero = static_cast<float>(1 << (plan.bits - 1));
+  w.zero_offset =
+      plan.zero_points == ZeroPoints::kPacked ? ZeroOffset(plan.type, w.layout.bits) : 0.0f;
+  w.n = static_cast<int>(plan.n);
+  w.k = static_cast<int>(plan.k);
+  return w;
+}
+
+template <typename T>
 struct FillPacked {
   static constexpr bool kKMajor = true;
   PackedWeights<T> w;

@@ -10,12 +10,14 @@
 #include "batch_invariant/cuda/self_test.h"
 #include "kernels/cuda/gemm/gemm_kernels.h"
 #include "kernels/cuda/matmul_nbits/nbits_kernels.h"
+#include "kernels/cuda/moe/grouped_kernels.h"
 
 namespace batch_invariant::cuda {
 
 struct SelfTestPaths {
   std::span<const GemmKernel> gemm = GemmKernels();
   std::span<const NBitsKernel> nbits = NBitsKernels();
+  std::span<const GroupedKernel> grouped = GroupedKernels();
   Status (*attention)(const AttentionArgs& args, void* workspace, std::size_t workspace_bytes,
                       Stream stream) = &Attention;
   Status (*group_query_attention)(const GroupQueryAttentionArgs& args, void* workspace,

@@ -23,6 +23,10 @@ constexpr std::int64_t kNBitsBlock = 32, kNBitsPeriod = 160;
 // And a K that MatMulNBits sums in several runs.
 constexpr std::int64_t kRunsK = 2048, kRunsPeriod = 1024;
 
+// Mixtures of experts, whose second layer has kColumns inputs and kK or kRunsK outputs.
+constexpr std::int64_t kExperts = 2;
+constexpr std::int64_t kWholeColumns = (kColumns + kNBitsBlock - 1) / kNBitsBlock * kNBitsBlock;
+
 // Attention: the last tokens see two whole blocks of 128 keys, whose values cancel, and part of a
 // third one.
 constexpr int kTokens = 80, kHeads = 2, kKeys = 336, kKeyBlock = 128;
@@ -118,6 +122,12 @@ class Run {
           if (type == ElementType::kFloat32) continue;  // one run for any K
           BATCH_INVARIANT_RETURN_IF_ERROR(NBitsProducts(type, bits, zeros, kRunsK, kRunsPeriod));
         }
+      }
+      BATCH_INVARIANT_RETURN_IF_ERROR(Mixtures(type, 0, kK, kPeriod));
+      for (const int bits : {4, 8}) {
+        BATCH_INVARIANT_RETURN_IF_ERROR(Mixtures(type, bits, kK, kNBitsPeriod));
+        if (type == ElementType::kFloat32) continue;
+        BATCH_INVARIANT_RETURN_IF_ERROR(Mixtures(type, bits, kRunsK, kRunsPeriod));
       }
       BATCH_INVARIANT_RETURN_IF_ERROR(Norms(type));
       // In fp32 there is one path.
@@ -267,6 +277,105 @@ class Run {
           CompareGated("MatMulNBits of " + std::to_string(bits) + " bits in " + Name(type),
                        reference->name, kernel.name, type, expected, &expected_gated, y,
                        [&] { return kernel.launch(both, gated, device_, stream_); }));
+    }
+    return Status::Ok();
+  }
+
+  // One layer of every expert, whose weights are alike: [n, k], of `bits` or, with 0, in the
+  // element type.
+  Status FillExperts(ElementType type, int bits, std::int64_t n, std::int64_t k,
+                     std::int64_t period, MatMulNBitsPlan* plan, ExpertWeights* weights) {
+    const std::size_t element = ElementSize(type);
+    if (bits > 0) {
+      BATCH_INVARIANT_RETURN_IF_ERROR(
+          MakeMatMulNBitsPlan(type, k, n, bits, kNBitsBlock, ZeroPoints::kPacked, plan));
+      weights->plan = plan;
+    }
+    const std::size_t bytes =
+        bits > 0 ? PackedMatMulNBitsBytes(*plan) : PackedGemmWeightBytes(type, k, n);
+    char* packed = arena_.Take<char>(kExperts * bytes);
+    void* b = arena_.Take(bits > 0 ? n * plan->blocks() * kNBitsBlock * bits / 8 : n * k * element);
+    void* scales = bits > 0 ? arena_.Take(n * plan->blocks() * element) : nullptr;
+    void* zeros = bits > 0 ? arena_.Take(n * CeilDiv(plan->blocks() * bits, 8)) : nullptr;
+    BATCH_INVARIANT_RETURN_IF_ERROR(CheckRoom(bits > 0 ? zeros : b));
+    weights->packed = packed;
+    if (bits > 0) {
+      BATCH_INVARIANT_RETURN_IF_ERROR(
+          FillNBits(*plan, period, bits == 8 ? 0.0625f : 1.0f, 30, b, scales, zeros, stream_));
+    } else {
+      BATCH_INVARIANT_RETURN_IF_ERROR(
+          Fill({type, b, n, k, k, 1, period, true, 16.0f, 31}, stream_));
+    }
+    for (std::int64_t e = 0; e < kExperts; ++e) {
+      char* to = packed + e * bytes;
+      BATCH_INVARIANT_RETURN_IF_ERROR(bits > 0
+                                          ? PackMatMulNBits(*plan, b, scales, zeros, to, stream_)
+                                          : PackGemmWeights(type, k, n, {b, 1, k}, to, stream_));
+    }
+    return Status::Ok();
+  }
+
+  // Both layers by every pair of kernels that can go together. The first layer's sums cancel, so
+  // that the second one multiplies rounding errors.
+  Status Mixtures(ElementType type, int bits, std::int64_t k, std::int64_t period) {
+    arena_.Reset();
+    const std::size_t element = ElementSize(type);
+    MatMulNBitsPlan plans[2];
+    MoeArgs args;
+    args.type = type;
+    args.tokens = kRows;
+    args.hidden = k;
+    args.inter = kColumns;
+    args.experts = kExperts;
+    args.activation = ExpertActivation::kIdentity;
+    args.weights = RouterWeights::kSoftmaxOfChosen;
+    void* x = arena_.Take(kRows * k * element);
+    void* router = arena_.Take(kRows * kExperts * element);
+    void* expected = arena_.Take(kRows * k * element);
+    void* y = arena_.Take(kRows * k * element);
+    BATCH_INVARIANT_RETURN_IF_ERROR(CheckRoom(y));
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        Fill({type, x, kRows, k, k, 1, period, false, 16.0f, 32}, stream_));
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        Fill({type, router, kRows, kExperts, kExperts, 1, kExperts, false, 1.0f, 33}, stream_));
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        FillExperts(type, bits, kColumns, k, period, &plans[0], &args.fc1));
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        FillExperts(type, bits, k, kColumns, kWholeColumns, &plans[1], &args.fc2));
+    std::size_t bytes = 0;
+    BATCH_INVARIANT_RETURN_IF_ERROR(MoeWorkspaceBytes(args, &bytes));
+    void* workspace = arena_.Take(bytes);
+    BATCH_INVARIANT_RETURN_IF_ERROR(CheckRoom(workspace));
+
+    std::string reference;
+    for (const GroupedKernel& fc1 : paths_.grouped) {
+      if (!Serves(fc1, type, args.fc1, k, device_)) continue;
+      for (const GroupedKernel& fc2 : paths_.grouped) {
+        if (fc2.rows != fc1.rows || !Serves(fc2, type, args.fc2, kColumns, device_)) continue;
+        const std::string pair = std::string(fc1.name) + " and " + fc2.name;
+        const auto launch = [&](std::int64_t first, std::int64_t rows, void* to) {
+          MoeArgs part = args;
+          part.tokens = rows;
+          part.input = At(x, first * k, element);
+          part.router = At(router, first * kExperts, element);
+          part.output = to;
+          return MixtureOfExperts(part, MoeKernels{&fc1, &fc2}, workspace, bytes, stream_);
+        };
+        if (reference.empty()) {
+          reference = pair;
+          BATCH_INVARIANT_RETURN_IF_ERROR(launch(0, kRows, expected));
+        }
+        for (const std::int64_t rows : {kRows, kFewRows}) {
+          if (rows == kRows && reference == pair) continue;
+          const std::int64_t first = rows == kRows ? 0 : kFirstOfFew;
+          BATCH_INVARIANT_RETURN_IF_ERROR(Compare(
+              {"MixtureOfExperts" + (bits > 0 ? " of " + std::to_string(bits) + " bits" : "") +
+                   " in " + Name(type),
+               WithRows(reference.c_str(), kRows), WithRows(pair.c_str(), rows), rows * k},
+              y, At(expected, first * k, element), element,
+              [&] { return launch(first, rows, y); }));
+        }
+      }
     }
     return Status::Ok();
   }

@@ -6,9 +6,9 @@
 #include <string>
 
 #include "ort/ops/cuda/cuda_types.h"
+#include "ort/ops/cuda/kept_tensor.h"
 #include "ort/ops/cuda/matmul_nbits_plan.h"
 #include "ort/ops/cuda/op_table.h"
-#include "ort/ops/element_types.h"
 #include "ort/ops/matmul_nbits_weights.h"
 
 namespace batch_invariant::ort {
@@ -63,17 +63,11 @@ class MatMulNBitsKernel final : public OpKernel {
   Status Prepack(size_t input, const Tensor& tensor, bool* packed) override {
     *packed = false;
     if (input < kNBitsB || input > kNBitsGroupIndex) return Status::Ok();
-    Part& part = parts_[input - kNBitsB];
-    part.type = tensor.type;
-    part.shape.assign(tensor.shape.begin(), tensor.shape.end());
-    const size_t bytes = static_cast<size_t>(tensor.Elements()) * ElementBytes(tensor.type);
-    part.memory = std::make_unique<DeviceWeights>();
-    BATCH_INVARIANT_RETURN_IF_ERROR(part.memory->Allocate(device(), bytes));
-    BATCH_INVARIANT_RETURN_IF_ERROR(device()->Copy(part.memory->get(), tensor.data, bytes));
+    BATCH_INVARIANT_RETURN_IF_ERROR(parts_[input - kNBitsB].Keep(device(), tensor));
     *packed = true;
-    const bool complete = parts_[0].memory != nullptr && parts_[1].memory != nullptr &&
-                          (!shape_.has_zero_points || parts_[2].memory != nullptr) &&
-                          (!shape_.has_group_index || parts_[3].memory != nullptr);
+    const bool complete = parts_[0].kept() && parts_[1].kept() &&
+                          (!shape_.has_zero_points || parts_[2].kept()) &&
+                          (!shape_.has_group_index || parts_[3].kept());
     return complete ? PackParts() : Status::Ok();
   }
 
@@ -96,17 +90,6 @@ class MatMulNBitsKernel final : public OpKernel {
   }
 
  private:
-  struct Part {
-    ElementType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-    std::vector<int64_t> shape;
-    std::unique_ptr<DeviceWeights> memory;
-
-    Tensor View() const {
-      if (memory == nullptr) return {};
-      return {memory->get(), type, shape, true};
-    }
-  };
-
   // B, scales, zero_points, g_idx.
   using Weights = std::array<Tensor, 4>;
 
@@ -126,7 +109,7 @@ class MatMulNBitsKernel final : public OpKernel {
     BATCH_INVARIANT_RETURN_IF_ERROR(
         Pack(weights, packed_.get(), static_cast<cuda::Stream>(device()->Stream())));
     BATCH_INVARIANT_RETURN_IF_ERROR(device()->Synchronize());
-    for (Part& part : parts_) part = {};
+    for (KeptTensor& part : parts_) part = {};
     return Status::Ok();
   }
 
@@ -149,7 +132,7 @@ class MatMulNBitsKernel final : public OpKernel {
 
   const cuda::MatMulNBitsPlan plan_;
   const MatMulNBitsShape shape_;
-  std::array<Part, 4> parts_;
+  std::array<KeptTensor, 4> parts_;
   DeviceWeights packed_;
 };
 

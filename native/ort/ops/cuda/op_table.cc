@@ -8,6 +8,7 @@ std::span<const OpDefinition> CudaOps() {
     AppendCudaMemcpy(*list);
     AppendCudaGemm(*list);
     AppendCudaMatMulNBits(*list);
+    AppendCudaMoe(*list);
     AppendCudaNorm(*list);
     AppendCudaEmbedLayerNorm(*list);
     AppendCudaSoftmax(*list);

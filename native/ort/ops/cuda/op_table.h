@@ -23,6 +23,7 @@ void AppendCudaLayout(
 void AppendCudaAttention(std::vector<OpDefinition>& ops);  // GroupQueryAttention
 void AppendCudaMultiHeadAttention(
     std::vector<OpDefinition>& ops);  // MultiHeadAttention, Attention of both domains
+void AppendCudaMoe(std::vector<OpDefinition>& ops);  // MoE, QMoE
 void AppendCudaEmbedLayerNorm(std::vector<OpDefinition>& ops);
 
 }  // namespace batch_invariant::ort

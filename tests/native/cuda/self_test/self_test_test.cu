@@ -84,6 +84,25 @@ TEST(SelfTest, RefusesOneFlippedBit) {
   }
 }
 
+TEST(SelfTest, RefusesAMixtureThatDiffersInOneBit) {
+  for (const GroupedKernel& original : GroupedKernels()) {
+    if (original.needs_sm90) continue;
+    static const GroupedKernel* grouped;
+    grouped = &original;
+    GroupedKernel planted = original;
+    planted.name = "planted";
+    planted.launch = [](const GroupedArgs& args, const DeviceInfo& device, Stream stream) {
+      const Status status = grouped->launch(args, device, stream);
+      FlipOneBit<<<1, 1, 0, stream>>>(static_cast<unsigned char*>(args.y));
+      return status;
+    };
+    const std::vector<GroupedKernel> table = {original, planted};
+    SelfTestPaths paths;
+    paths.grouped = table;
+    ExpectRefused(paths, "MixtureOfExperts", "planted");
+  }
+}
+
 TEST(SelfTest, RefusesAttentionWhoseDecodeDiffersFromPrefill) {
   SelfTestPaths paths;
   paths.attention = [](const AttentionArgs& args, void* workspace, std::size_t bytes,
