@@ -4,7 +4,7 @@
 #   ./gpu-check.sh [option...]
 #     --results FOLDER  where results go (results)
 #     --quick           few values and small models
-#     --only WORDS      of: bad-input alone converted completions invariance verify demo tests sanitize bench (all of them, in this order)
+#     --only WORDS      of: bad-input alone converted ops completions invariance verify demo tests sanitize bench (all of them, in this order)
 #     --limit SECONDS   how long one program may take (240)
 #     --bench ARGUMENTS what `ortbi-gpu bench` is given (--dtypes int4 fp16 --rows 1 8 32 128 --prefill 2048 8192 --seconds 150)
 #     --device cpu      a rehearsal on a machine without a GPU: the same programs on the CPU, without tests and sanitize
@@ -16,7 +16,7 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
 results=results; quick=(); limit=240; device=cuda; bench=(--dtypes int4 fp16 --rows 1 8 32 128 --prefill 2048 8192 --seconds 150)
-only=(bad-input alone converted completions invariance verify demo tests sanitize bench)
+only=(bad-input alone converted ops completions invariance verify demo tests sanitize bench)
 while [ $# -gt 0 ]; do
   case $1 in
     --results) results=$2; shift ;;
@@ -59,7 +59,8 @@ failed=0
 tool() { command -v "$1" || echo "/usr/local/cuda/bin/$1"; }
 # What runs every kernel once on little data, and what only other GPUs run: kernels for sm_90, and those that replace them where
 # there is less shared memory.
-sanitized=('gemm:*.EachKernelOnce' 'matmul_nbits:*.EachKernelOnce:*.RingsAreFilledAgain' 'group_query_attention:*.EachKernelOnce:*.RingsAreFilledAgain' 'norm:*.HasTheBytesOfTheContract'
+sanitized=('gemm:*.EachKernelOnce' 'matmul_nbits:*.EachKernelOnce:*.RingsAreFilledAgain' 'group_query_attention:*.EachKernelOnce:*.RingsAreFilledAgain'
+  'moe:*.EachKernelOnce:*.RingsAreFilledAgain' 'multi_head_attention:*.EachKernelOnce' 'norm:*.HasTheBytesOfTheContract'
   'softmax:*.EachKernelOnce:*.AreExact' 'elementwise:*' 'layout:*' 'self_test:*.EachKernelOnce:*.PassesOnThisDevice')
 case $capability in 9.0) elsewhere='SplitKernelI.*ELi2EEEv|WalkKernelI' ;; *) elsewhere='Sm90|SplitKernelI|WalkKernelI' ;; esac
 
@@ -194,6 +195,13 @@ fi
 if wanted converted; then
   [ ${#stock[@]} -eq 0 ] || at_once converted check converted "$peer" converted --stock
   at_once converted-cpu converted_cpu
+fi
+if wanted ops; then
+  if [ ${#stock[@]} -eq 0 ]; then
+    at_once ops check ops "$program" ops
+  else
+    at_once ops check ops "$peer" ops --stock
+  fi
 fi
 if wanted invariance; then
   at_once invariance check invariance "$program" invariance

@@ -7,8 +7,8 @@ using OrtBatchInvariant.Verification;
 
 var root = new RootCommand("Checks and measures batch-invariant decoding end to end, on a GPU or on the CPU.")
 {
-    AloneCommand.Create(), ConvertedCommand.Create(), InvarianceCommand.Create(), VerifyCommand.Create(), VerifyCommand.CreateFresh(), CompletionsCommand.Create(),
-    BadInputCommand.Create(), BenchCommand.Create(), KernelsCommand.Create(), SummaryCommand.Create(),
+    AloneCommand.Create(), ConvertedCommand.Create(), OpsCommand.Create(), InvarianceCommand.Create(), VerifyCommand.Create(), VerifyCommand.CreateFresh(),
+    CompletionsCommand.Create(), BadInputCommand.Create(), BenchCommand.Create(), KernelsCommand.Create(), SummaryCommand.Create(),
 };
 ParseResult parsed = root.Parse(args);
 if (parsed.Errors is [var error, ..])

@@ -39,8 +39,13 @@ internal static class BenchCommand
             Description = "Measure MatMul and MatMulNBits with weights of these sizes instead, each K:N, over the row counts of --rows.", DefaultValueFactory = _ => [], HelpName = "K:N",
             AllowMultipleArgumentsPerToken = true,
         };
+        var experts = new Option<string[]>("--experts")
+        {
+            Description = "Measure MoE and QMoE of these sizes instead, each HIDDEN:INTER:EXPERTS:K, over the row counts of --rows.", DefaultValueFactory = _ => [], HelpName = "SIZES",
+            AllowMultipleArgumentsPerToken = true,
+        };
         var seconds = new Option<int>("--seconds") { Description = "After so long nothing more is begun; what is left out is said.", DefaultValueFactory = _ => int.MaxValue };
-        foreach (Option option in (Option[])[rows, prefill, dtypes, layers, products, name, seconds])
+        foreach (Option option in (Option[])[rows, prefill, dtypes, layers, products, experts, name, seconds])
         {
             command.Add(option);
         }
@@ -53,6 +58,10 @@ internal static class BenchCommand
                 if (parsed.GetRequiredValue(products) is { Length: > 0 } sizes)
                 {
                     bench.RunProducts(dtype, [.. sizes.Select(Size)]);
+                }
+                else if (parsed.GetRequiredValue(experts) is { Length: > 0 } mixtures)
+                {
+                    bench.RunExperts(dtype, [.. mixtures.Select(Mixture)]);
                 }
                 else
                 {
@@ -70,6 +79,14 @@ internal static class BenchCommand
         && depth > 0 && depth % 32 == 0 && width > 0
             ? (depth, width)
             : throw new VerificationException($"--products holds '{text}': use K:N, K a multiple of 32, for example 4096:14336.");
+
+    private static ExpertsModel Mixture(string text)
+    {
+        int[] sizes = [.. text.Split(':').Select(part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int size) ? size : 0)];
+        return sizes is [var hidden and > 0, var inter and > 0, var count and > 0, var k and > 0] && k <= count && hidden % 32 == 0 && inter % 32 == 0
+            ? new ExpertsModel(hidden, inter, count, k)
+            : throw new VerificationException($"--experts holds '{text}': use HIDDEN:INTER:EXPERTS:K, the first two multiples of 32, for example 2048:768:128:8.");
+    }
 
     // What was measured; not where files lie.
     private static string Arguments(ParseResult parsed)
@@ -171,6 +188,42 @@ internal static class BenchCommand
                         "products", dtype == "int4" ? "MatMulNBits" : "MatMul", FormattableString.Invariant($"k{k} n{n}, {copies} products, CUDA graph"), dtype, rows, null, floor,
                         stock is null ? null : () => stock.Time(rows), () => ours.Time(rows), warmUp: 4, each: values.IsQuick ? 1 : 3, copies);
                 }
+            }
+        }
+
+        /// <summary>Measures a model of several mixtures of experts of one size; what is recorded is the time of one.</summary>
+        public void RunExperts(string dtype, IReadOnlyList<ExpertsModel> models)
+        {
+            bool hasGraphs = values.DeviceId is not null;
+            foreach (ExpertsModel model in models.Where(model => !IsOver($"experts in {dtype}, {model}")))
+            {
+                string file = model.Make(values.ModelsFolder, dtype);
+                int copies = model.Copies(dtype);
+                using ProductSession ours = ProductSession.Open(file, values.Options(KernelSet.BatchInvariant) with { EnableCudaGraph = hasGraphs });
+                using ProductSession? stock = values.Stock ? OpenStock(file) : null;
+                foreach (int rows in rowCounts)
+                {
+                    double floor = Math.Max(
+                        model.UsedExperts(rows) * model.ExpertBytes(dtype) / Bandwidth, 6.0 * rows * model.K * model.Hidden * model.Inter / Throughput);
+                    Measure(
+                        "experts", dtype == "int4" ? "QMoE" : "MoE",
+                        FormattableString.Invariant($"hidden {model.Hidden}, inter {model.Inter}, {model.K} of {model.Experts} experts, {copies} mixtures"),
+                        dtype, rows, null, floor, stock is null ? null : () => stock.Time(rows), () => ours.Time(rows), warmUp: 4, each: values.IsQuick ? 1 : 3, copies);
+                }
+            }
+        }
+
+        // Without a graph, which its kernels may not stand. Null where stock does not take the weights.
+        private ProductSession? OpenStock(string file)
+        {
+            try
+            {
+                return ProductSession.Open(file, values.Options(KernelSet.Stock));
+            }
+            catch (VerificationException exception)
+            {
+                LeaveOut($"stock: {exception.Message}");
+                return null;
             }
         }
 

@@ -12,7 +12,8 @@ namespace OrtBatchInvariant.Gpu.Models;
 /// </summary>
 internal static class ProductModel
 {
-    private const int BlockSize = 32;
+    /// <summary>Weights that share a scale.</summary>
+    internal const int BlockSize = 32;
     private const double BytesARun = 800e6;
 
     /// <summary>Bytes of the weights of one product.</summary>
@@ -41,7 +42,7 @@ internal static class ProductModel
         using (FileStream stream = File.Create(data))
         {
             weights = dtype == "int4"
-                ? [Codes(stream, Path.GetFileName(data), n, k / BlockSize), Numbers(stream, Path.GetFileName(data), "scales", type, [n * k / BlockSize], 0.001f, 0.01f)]
+                ? [Codes(stream, Path.GetFileName(data), "B", [n, k / BlockSize, BlockSize / 2]), Numbers(stream, Path.GetFileName(data), "scales", type, [n * k / BlockSize], 0.001f, 0.01f)]
                 : [Numbers(stream, Path.GetFileName(data), "B", type, [k, n], -0.05f, 0.05f)];
         }
 
@@ -80,14 +81,14 @@ internal static class ProductModel
         return file;
     }
 
-    private static TensorProto Codes(FileStream stream, string location, long n, long blocks)
+    internal static TensorProto Codes(FileStream stream, string location, string name, long[] dims)
     {
         byte[] chunk = new byte[1 << 22];
         new Random(9).NextBytes(chunk);
-        return Append(stream, location, "B", DataType.Uint8, [n, blocks, BlockSize / 2], n * blocks * BlockSize / 2, chunk);
+        return Append(stream, location, name, DataType.Uint8, dims, dims.Aggregate(1L, (product, size) => product * size), chunk);
     }
 
-    private static TensorProto Numbers(FileStream stream, string location, string name, DataType type, long[] dims, float low, float high)
+    internal static TensorProto Numbers(FileStream stream, string location, string name, DataType type, long[] dims, float low, float high)
     {
         var random = new Random(10);
         ushort[] chunk = new ushort[1 << 21];
@@ -98,6 +99,14 @@ internal static class ProductModel
         }
 
         return Append(stream, location, name, type, dims, dims.Aggregate(2L, (product, size) => product * size), MemoryMarshal.AsBytes(chunk.AsSpan()));
+    }
+
+    internal static ValueInfoProto Value(string name, DataType type, long width)
+    {
+        var shape = new TensorShapeProto();
+        shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimParam = "rows" });
+        shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimValue = width });
+        return new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)type, Shape = shape } } };
     }
 
     // The chunk over and over; tensors start at multiples of the page size.
@@ -122,12 +131,4 @@ internal static class ProductModel
     }
 
     private static string Number(long value) => value.ToString(CultureInfo.InvariantCulture);
-
-    private static ValueInfoProto Value(string name, DataType type, long width)
-    {
-        var shape = new TensorShapeProto();
-        shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimParam = "rows" });
-        shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimValue = width });
-        return new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)type, Shape = shape } } };
-    }
 }
