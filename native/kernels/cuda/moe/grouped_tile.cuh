@@ -23,14 +23,13 @@ template <typename T>
 struct TileRows {
   const T* data;
   const std::int32_t* row_index;
-  std::int64_t row_stride;
   int first;
   int rows;
   int k;
 
   __device__ __forceinline__ const T* At(int row, int kk) const {
     const std::int64_t from = row_index == nullptr ? first + row : row_index[first + row];
-    return data + from * row_stride + kk;
+    return data + from * k + kk;
   }
   __device__ __forceinline__ void Enter(const RowTile& tile) {
     first = tile.first;
@@ -52,16 +51,14 @@ struct FillTileRows {
       const int row = i / 8, chunk = i % 8;
       const int k = k0 + 8 * chunk;
       const bool inside = row0 + row < x.rows && k < x.k;
+      const T* source = inside ? x.At(row0 + row, k) : x.data;
+      const int count = inside ? min(8, x.k - k) : 0;
       if constexpr (kVectors) {
-        const int bytes = inside ? 2 * min(8, x.k - k) : 0;
-        const T* source = inside ? x.At(row0 + row, k) : x.data;
-        CopyAsync16(address + SwizzledOffset(row, chunk), source, bytes);
+        CopyAsync16(address + SwizzledOffset(row, chunk), source, 2 * count);
       } else {
         alignas(16) T values[8];
 #pragma unroll
-        for (int e = 0; e < 8; ++e) {
-          values[e] = inside && k + e < x.k ? *x.At(row0 + row, k + e) : T(0.0f);
-        }
+        for (int e = 0; e < 8; ++e) values[e] = e < count ? source[e] : T(0.0f);
         *reinterpret_cast<uint4*>(tile + SwizzledOffset(row, chunk)) =
             *reinterpret_cast<const uint4*>(values);
       }
@@ -117,8 +114,9 @@ struct GroupedTiles {
   }
 };
 
+// Two blocks a multiprocessor: left to aim for more, the compiler spills.
 template <typename T, typename Shape, bool kRuns, typename FillA, typename FillB>
-__global__ void __launch_bounds__(Shape::kThreads)
+__global__ void __launch_bounds__(Shape::kThreads, 2)
     GroupedTile(GroupedTiles tiles, FillA fill_a, FillB fill_b, Epilogue<T> epilogue, int k,
                 int run_k) {
   extern __shared__ __align__(1024) unsigned char shared[];
@@ -166,7 +164,7 @@ inline Status CountBlocks(const GroupedArgs& args, int columns, unsigned* blocks
 
 template <typename T>
 TileRows<T> RowsOf(const GroupedArgs& args) {
-  return {static_cast<const T*>(args.a), args.row_index, args.k, 0, 0, static_cast<int>(args.k)};
+  return {static_cast<const T*>(args.a), args.row_index, 0, 0, static_cast<int>(args.k)};
 }
 
 inline GroupedTiles TilesOf(const GroupedArgs& args) {

@@ -58,8 +58,7 @@ TEST(Layout, CopiesStrided) {
 
 template <typename T>
 class LayoutTypes : public ::testing::Test {};
-using AnyTypes =
-    ::testing::Types<std::uint8_t, __half, __nv_bfloat16, float, std::int32_t, std::int64_t>;
+using AnyTypes = ::testing::Types<std::uint8_t, __half, __nv_bfloat16, float, std::int32_t, std::int64_t>;
 TYPED_TEST_SUITE(LayoutTypes, AnyTypes);
 
 TYPED_TEST(LayoutTypes, Transposes) {
@@ -105,9 +104,9 @@ TYPED_TEST(LayoutTypes, GathersElements) {
   data.Set(host);
   Buffer<std::int64_t> indices(4);
   indices.Set({3, -1, 9, 0});
-  ASSERT_STATUS_OK(
-      Gather({TypeOf<T>(), DataType::kInt64, 1, 10, 1, 4, data.data(), indices.data(), y.data()},
-             nullptr));
+  ASSERT_STATUS_OK(Gather({TypeOf<T>(), DataType::kInt64, 1, 10, 1, 4, data.data(), indices.data(),
+                           y.data()},
+                          nullptr));
   const std::vector<T> got = y.Host();
   const float expected[] = {27, 81, 81, 0};
   for (int i = 0; i < 4; ++i) EXPECT_EQ(static_cast<float>(got[i]), expected[i]) << i;
@@ -240,15 +239,13 @@ TYPED_TEST(LayoutFloats, RotatesPairs) {
     for (std::int64_t t = 0; t < kBatch * kTokens; ++t) {
       for (std::int64_t h = 0; h < kHeads; ++h) {
         const auto in = [&](int i) { return static_cast<float>(hx[(t * kHeads + h) * kSize + i]); };
-        const auto out = [&](int i) {
-          return static_cast<float>(hy[(t * kHeads + h) * kSize + i]);
-        };
+        const auto out = [&](int i) { return static_cast<float>(hy[(t * kHeads + h) * kSize + i]); };
         for (int i = 0; i < kDim / 2; ++i) {
           const int u = interleaved ? 2 * i : i, v = interleaved ? 2 * i + 1 : i + kDim / 2;
           const float c = static_cast<float>(hc[hid[t] * kDim / 2 + i]);
           const float s = static_cast<float>(hs[hid[t] * kDim / 2 + i]);
-          ASSERT_EQ(out(u), static_cast<float>(T(std::fmaf(in(u), c, -(in(v)*s)))));
-          ASSERT_EQ(out(v), static_cast<float>(T(std::fmaf(in(v), c, in(u)*s))));
+          ASSERT_EQ(out(u), static_cast<float>(T(std::fmaf(in(u), c, -(in(v) * s)))));
+          ASSERT_EQ(out(v), static_cast<float>(T(std::fmaf(in(v), c, in(u) * s))));
         }
         for (int i = kDim; i < kSize; ++i) ASSERT_EQ(out(i), in(i));
       }
