@@ -34,14 +34,14 @@ public sealed class GpuCheckTests : IDisposable
 
         Directory.CreateSymbolicLink(At("program"), AppContext.BaseDirectory);
         (int exitCode, string output) = await Check(
-            $"{NoGpu} --only", "bad-input alone converted completions invariance verify bench", "--bench", "--layers 2 --rows 1 2 --prefill 40 --dtypes int4 fp32");
+            $"{NoGpu} --only", "bad-input alone converted ops completions invariance verify bench", "--bench", "--layers 2 --rows 1 2 --prefill 40 --dtypes int4 fp32");
         Assert.True(exitCode == 0, output);
 
         JsonElement checks = Json("checks.json");
         Assert.Equal((0, "0123abc"), (checks.GetProperty("failed").GetInt32(), checks.GetProperty("commit").GetString()));
         Assert.True(checks.GetProperty("elementsCompared").GetInt64() > 1_000_000);
         string[] subjects = [.. checks.GetProperty("programs").EnumerateArray().Select(program => program.GetProperty("subject").GetString()!).Order()];
-        Assert.Equal(["alone", "bad-input", "completions", "converted", "invariance", "invariance", "verify"], subjects);
+        Assert.Equal(["alone", "bad-input", "completions", "converted", "invariance", "invariance", "ops", "verify"], subjects);
         Assert.All(checks.GetProperty("programs").EnumerateArray(), program => Assert.True(program.GetProperty("checks").GetArrayLength() > 0));
         JsonElement bench = Json("bench.json");
         Assert.Equal(6, bench.GetProperty("rows").GetArrayLength());

@@ -47,7 +47,7 @@ internal static class OpsCommand
         byte[][] inputs = graph.Values(Rows, random);
         using InferenceSession session = Open(model, values.Options(KernelSet.BatchInvariant));
         byte[][] whole = graph.Run(session, inputs, 0, Rows);
-        long compared = 0, different = 0;
+        List<byte[]> expected = [], actual = [];
         foreach (int count in (ReadOnlySpan<int>)[1, 2, 3, 8, 17, 33, 64])
         {
             foreach (int first in (ReadOnlySpan<int>)[0, Rows - count, random.Next(Rows - count)])
@@ -55,15 +55,16 @@ internal static class OpsCommand
                 foreach ((byte[] part, byte[] all) in graph.Run(session, inputs, first, count).Zip(whole))
                 {
                     int row = all.Length / Rows;
-                    Count(part, all.AsSpan(first * row, count * row), graph.IsHalf, ref compared, ref different);
+                    actual.Add(part);
+                    expected.Add(all[(first * row)..((first + count) * row)]);
                 }
             }
         }
 
-        report.Add($"{graph.Name}: a row among others", different == 0 && compared > 0, FormattableString.Invariant($"{different} of {compared} elements differ"));
+        report.AddComparison($"{graph.Name}: a row among others", graph.Name, expected, actual, graph.ElementBytes, what: "elements");
         using InferenceSession cpu = Open(model, new DecoderModelOptions { Kernels = KernelSet.BatchInvariant });
-        double error = graph.Run(cpu, inputs, 0, Rows).Zip(whole).Max(pair => Error(pair.First, pair.Second, graph.IsHalf));
-        report.Add($"{graph.Name}: against the CPU", error < (graph.IsHalf ? 5e-3 : 2e-5), FormattableString.Invariant($"relative error {error:G3}"));
+        double error = graph.Run(cpu, inputs, 0, Rows).Zip(whole).Max(pair => Error(pair.First, pair.Second, graph.ElementBytes));
+        report.Add($"{graph.Name}: against the CPU", error < (graph.ElementBytes == 2 ? 5e-3 : 2e-5), FormattableString.Invariant($"relative error {error:G3}"));
         if (values.Stock && values.DeviceId is not null)
         {
             CheckCustom(report, values, graph, model, inputs, whole);
@@ -82,13 +83,7 @@ internal static class OpsCommand
             CustomOpLibrary = Path.Combine(converted, Path.GetFileName(BatchInvariantProvider.GetLibraryPath())),
         };
         using InferenceSession session = Open(File.ReadAllBytes(Path.Combine(converted, "original.onnx")), options);
-        long compared = 0, different = 0;
-        foreach ((byte[] custom, byte[] provider) in graph.Run(session, inputs, 0, Rows).Zip(whole))
-        {
-            Count(custom, provider, graph.IsHalf, ref compared, ref different);
-        }
-
-        report.Add($"{graph.Name}: as a custom op, the provider's bytes", different == 0 && compared > 0, FormattableString.Invariant($"{different} of {compared} elements differ"));
+        report.AddComparison($"{graph.Name}: as a custom op, the provider's bytes", graph.Name, whole, graph.Run(session, inputs, 0, Rows), graph.ElementBytes, what: "elements");
     }
 
     private static InferenceSession Open(byte[] model, DecoderModelOptions options)
@@ -98,22 +93,12 @@ internal static class OpsCommand
         return new InferenceSession(model, sessionOptions);
     }
 
-    private static void Count(ReadOnlySpan<byte> a, ReadOnlySpan<byte> b, bool isHalf, ref long compared, ref long different)
-    {
-        int size = isHalf ? 2 : 4;
-        for (int i = 0; i < a.Length; i += size)
-        {
-            compared++;
-            different += a.Slice(i, size).SequenceEqual(b.Slice(i, size)) ? 0 : 1;
-        }
-    }
-
-    private static double Error(byte[] expected, byte[] actual, bool isHalf)
+    private static double Error(byte[] expected, byte[] actual, int elementBytes)
     {
         double error = 0, norm = 0;
-        for (int i = 0; i < expected.Length; i += isHalf ? 2 : 4)
+        for (int i = 0; i < expected.Length; i += elementBytes)
         {
-            double x = Read(expected.AsSpan(i), isHalf), y = Read(actual.AsSpan(i), isHalf);
+            double x = Read(expected.AsSpan(i), elementBytes), y = Read(actual.AsSpan(i), elementBytes);
             error += (x - y) * (x - y);
             norm += x * x;
         }
@@ -121,5 +106,5 @@ internal static class OpsCommand
         return Math.Sqrt(error / norm);
     }
 
-    private static double Read(ReadOnlySpan<byte> bytes, bool isHalf) => isHalf ? (double)MemoryMarshal.Read<Half>(bytes) : MemoryMarshal.Read<float>(bytes);
+    private static double Read(ReadOnlySpan<byte> bytes, int elementBytes) => elementBytes == 2 ? (double)MemoryMarshal.Read<Half>(bytes) : MemoryMarshal.Read<float>(bytes);
 }

@@ -34,8 +34,8 @@ internal sealed class OpGraph
 
     public string Name { get; private set; }
 
-    /// <summary>Whether elements have 16 bits.</summary>
-    public bool IsHalf => _type == DataType.Float16;
+    /// <summary>Of the inputs and outputs that are no integers.</summary>
+    public int ElementBytes => Size(_type);
 
     public static IReadOnlyList<OpGraph> All() =>
         [.. ((ReadOnlySpan<DataType>)[DataType.Float16, DataType.Float]).ToArray().SelectMany<DataType, OpGraph>(type =>
@@ -71,7 +71,7 @@ internal sealed class OpGraph
                 bytes.AsSpan(first * rowBytes, count * rowBytes).CopyTo(value.GetTensorMutableRawData());
             }
 
-            using IDisposableReadOnlyCollection<OrtValue> results = session.Run(options, feeds, [.. _node.Output]);
+            using IDisposableReadOnlyCollection<OrtValue> results = session.Run(options, feeds, [.. _graph.Output.Select(output => output.Name)]);
             return [.. results.Select(result => result.GetTensorMutableRawData().ToArray())];
         }
         finally
@@ -137,7 +137,9 @@ internal sealed class OpGraph
     {
         var graph = new OpGraph("EmbedLayerNormalization", "com.microsoft", type);
         graph.Input("ids", DataType.Int32, Tokens).None().Weight("word", 2, Hidden).Weight("position", Tokens, Hidden).None();
-        return graph.Weight("gamma", Hidden).Weight("beta", Hidden).Output("y");
+        graph.Weight("gamma", Hidden).Weight("beta", Hidden).Output("y");
+        graph._node.Output.Add("mask_index"); // which the op cannot be without
+        return graph;
     }
 
     private OpGraph SwiGlu() => Attribute("k", 4).Attribute("activation_type", "swiglu").Attribute("swiglu_fusion", 1)

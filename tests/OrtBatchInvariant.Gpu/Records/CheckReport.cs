@@ -28,8 +28,8 @@ internal sealed class CheckReport
 
     public void Add(string name, bool passed, string detail) => Add(new Check(name, passed, detail));
 
-    /// <summary>Two lists of logits of a number of bytes each, all of which must be equal.</summary>
-    public void AddComparison(string name, string model, IReadOnlyList<byte[]> expected, IReadOnlyList<byte[]> actual, int elementBytes, string detail = "")
+    /// <summary>Two lists of numbers of a number of bytes each, all of which must be equal.</summary>
+    public void AddComparison(string name, string model, IReadOnlyList<byte[]> expected, IReadOnlyList<byte[]> actual, int elementBytes, string detail = "", string what = "logits")
     {
         long compared = 0, different = 0;
         foreach ((byte[] a, byte[] b) in expected.Zip(actual))
@@ -41,7 +41,7 @@ internal sealed class CheckReport
             }
         }
 
-        Add(new Check(name, different == 0 && compared > 0 && expected.Count == actual.Count, $"{Number(different)} of {Number(compared)} logits differ{detail}")
+        Add(new Check(name, different == 0 && compared > 0 && expected.Count == actual.Count, $"{Number(different)} of {Number(compared)} {what} differ{detail}")
         {
             Model = model, ElementsCompared = compared, ElementsDifferent = different,
         });

@@ -50,7 +50,8 @@ __device__ __forceinline__ void NBitsRunsProduce(const NBitsRing& ring, const CU
     BarrierExpectBytes(full, Shape::kTokenBytes + Shape::kRuns * pair_bytes);
 #pragma unroll
     for (int run = 0; run < Shape::kRuns; ++run) {
-      BulkCopy(to + run * pair_bytes, from + std::int64_t{run} * run_bytes, pair_bytes, full, once);
+      BulkCopy(to + run * pair_bytes, from + std::int64_t{run} * run_bytes, pair_bytes, full,
+               once);
     }
   };
   const auto copy_tokens = [&](int stage, int step) {

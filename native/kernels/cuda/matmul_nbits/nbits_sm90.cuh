@@ -60,8 +60,8 @@ struct NBitsParams {
   int stage_bytes;
   Order order;
   int run_records;  // records along K that share an accumulator
-  int ready;        // 0 or 1: the weights may be read before the kernels ahead have finished
-  int pace;         // cycles a stage of those early weights
+  int ready;  // 0 or 1: the weights may be read before the kernels ahead have finished
+  int pace;   // cycles a stage of those early weights
   int whole;  // 0 or 1: K is whole tiles of 64, so that one copy brings the rows of a of a stage
 };
 
@@ -140,7 +140,8 @@ __device__ __forceinline__ void NBitsProduceTiles(const NBitsRing& ring,
 
   NBitsPosition at;
   for (int step = 0; step < early; ++step) at.Advance(ring.stages);
-  for (int tile = blockIdx.x, first = early; tile < p.order.count(); tile += gridDim.x, first = 0) {
+  for (int tile = blockIdx.x, first = early; tile < p.order.count();
+       tile += gridDim.x, first = 0) {
     enter(tile);
     for (int step = first; step < steps; ++step) {
       BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
@@ -347,8 +348,8 @@ __device__ __forceinline__ void StoreGatedStaged(const Epilogue<T>& e, int row0,
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int first = 16 * block + 4 * i;
-      words[i] =
-          PackPair<T>(e.Gate(acc[first], acc[first + 2]), e.Gate(acc[first + 1], acc[first + 3]));
+      words[i] = PackPair<T>(e.Gate(acc[first], acc[first + 2]),
+                             e.Gate(acc[first + 1], acc[first + 3]));
     }
     StoreMatrix4Transposed(write, words);
     WarpgroupSync(group);
