@@ -1,12 +1,14 @@
 // Times mixtures of experts, fp16 and int4, of the shapes of known models, against what memory and
 // the tensor cores allow.
 //
-//   nvcc -std=c++20 -O3 -arch=sm_90a -I native -I native/include moe.cu libbatch_invariant_cuda.a
-//   -o moe_bench moe_bench [--every-kernel] > moe.jsonl
+//   nvcc -std=c++20 -O3 --fmad=false -gencode=arch=compute_90a,code=sm_90a -I native
+//       -I native/include moe.cu libbatch_invariant_cuda.a -o moe_bench
+//   moe_bench [--every-kernel] > moe.jsonl
 //
 // A line a measurement: microseconds of one mixture, the median of CUDA graphs that run several,
 // each with weights of its own, so that they are read from memory. Weights are random bytes, router
-// values random numbers. The floor counts the weights of the experts that were used, once.
+// values random numbers. The floor is an H200's and counts the weights of the experts that were
+// used, once.
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
