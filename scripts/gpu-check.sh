@@ -34,7 +34,7 @@ die() { echo "gpu-check.sh: $*" >&2; exit 1; }
 say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 wanted() { case " ${only[*]} " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 for word in "${only[@]}"; do
-  case $word in bad-input|alone|converted|completions|invariance|verify|demo|tests|sanitize|bench) ;; *) die "--only holds '$word', see --help" ;; esac
+  case $word in bad-input|alone|converted|ops|completions|invariance|verify|demo|tests|sanitize|bench) ;; *) die "--only holds '$word', see --help" ;; esac
 done
 
 case $device in

@@ -86,7 +86,7 @@ public sealed class GpuCheckTests : IDisposable
               *synccheck*self_test*) {(isClean ? ":" : "exit 9")} ;;
             esac
             """);
-        foreach (string test in (string[])["gemm", "matmul_nbits", "group_query_attention", "norm", "softmax", "elementwise", "layout", "self_test"])
+        foreach (string test in (string[])["gemm", "matmul_nbits", "group_query_attention", "moe", "multi_head_attention", "norm", "softmax", "elementwise", "layout", "self_test"])
         {
             Script($"library/cuda_{test}_test", "exit 0");
         }
@@ -96,10 +96,10 @@ public sealed class GpuCheckTests : IDisposable
         Assert.Contains(said, output, StringComparison.Ordinal);
 
         string[] calls = File.ReadAllLines(At("tools/calls.txt"));
-        Assert.Equal((4 * 8) + 2, calls.Length);
+        Assert.Equal((4 * 10) + 2, calls.Length);
         Assert.All(calls, call => Assert.DoesNotContain("--kernel", call, StringComparison.Ordinal));
         string[] races = [.. calls.Where(call => call.Contains("racecheck", StringComparison.Ordinal))];
-        Assert.Equal(8, races.Length);
+        Assert.Equal(10, races.Length);
         Assert.All(races, call => Assert.True(!call.Contains("RingsAreFilledAgain", StringComparison.Ordinal) && !call.Contains("PassesOnThisDevice", StringComparison.Ordinal), call));
         Assert.Contains("kernels ", File.ReadAllText(At("program/calls.txt")), StringComparison.Ordinal);
     }
