@@ -280,9 +280,6 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
             place = place.Next();
           }
           rowwise = GroupOr(2 + group, 128, found);
-          // The slot is given back by one lane of a warp: all have read it by then. GroupOr says so
-          // too, but racecheck does not count a reducing barrier; with turns another one follows.
-          if constexpr (!kTurns) GroupSync(2 + group, 128);
         }
         if constexpr (!kLast) wait_full(next_place);
         if constexpr (kTurns) take_turn();
