@@ -135,6 +135,22 @@ TEST(SelfTestData, EachKernelOnce) {
   Counts<std::uint32_t>(257, {});
 }
 
+// The elements in descending order, through shared memory, without the barrier that this needs.
+__global__ void ReversedKernel(const std::uint32_t* in, std::uint32_t* out) {
+  __shared__ std::uint32_t all[256];
+  all[threadIdx.x] = in[threadIdx.x];
+  out[threadIdx.x] = all[blockDim.x - 1 - threadIdx.x];
+}
+
+// Not for itself: under racecheck, which must complain.
+TEST(SelfTestData, DISABLED_ReadsBeforeTheBarrier) {
+  constexpr int kCount = 256;
+  Buffer<std::uint32_t> in(kCount), out(kCount);
+  ReversedKernel<<<1, kCount>>>(in.data(), out.data());
+  ASSERT_CUDA(cudaDeviceSynchronize());
+  Compared() += kCount;
+}
+
 // Not for itself: under memcheck and initcheck, which must complain. Elements that nobody wrote are
 // compared with those of a shorter piece of memory.
 TEST(SelfTestData, DISABLED_ReadsWhatItMustNot) {
