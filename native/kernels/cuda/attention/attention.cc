@@ -22,6 +22,10 @@ constexpr int kSplitRowTile = 16;
 constexpr int kMaxSplitBatch = 512;
 // Key blocks up to which one thread block merges a tile; more are spread by the merge kernel.
 constexpr int kMaxOwnMergeBlocks = 128;
+// Thread blocks of a cluster at most, and the key blocks that one of them may get where another
+// cluster could have been given more of the device.
+constexpr int kMaxDecodeShift = 3;
+constexpr int kMaxDecodeBlocks = 8;
 constexpr std::size_t kAlignment = 256;
 
 std::size_t Aligned(std::size_t bytes) {
@@ -104,6 +108,32 @@ Status Launch(const CoreArgs& args, const DeviceInfo& device, Stream stream) {
   }
   BATCH_INVARIANT_RETURN_IF_ERROR(status);
   return split && args.arrived == nullptr ? LaunchMerge<T>(args, device, stream) : Status::Ok();
+}
+
+// log2 of the cluster that serves a tile of a decode step in one launch; negative: the preparing
+// and the split kernel do. Long caches of several sequences are for the split kernel, which spreads
+// them evenly whatever their lengths.
+int DecodeShift(const AttentionArgs& core, const PrepareArgs& prepare, const DeviceInfo& device) {
+  const bool halves =
+      !prepare.rotary || (!prepare.rotary_interleaved && prepare.rotary_dim == core.head_size);
+  const bool whole = core.head_size == 64 || core.head_size == 128 || core.head_size == 256;
+  if (device.compute_capability < 90 || !UsesSplit(core) || core.tokens != 1 ||
+      core.bias != nullptr || !KeepsPast(prepare) || !halves || !whole) {
+    return -1;
+  }
+  const std::int64_t tiles = static_cast<std::int64_t>(core.batch) * core.kv_heads *
+                             CeilDiv(core.heads / core.kv_heads, kSplitRowTile);
+  int shift = kMaxDecodeShift;
+  while (shift >= 0 && tiles << shift > device.multiprocessors) --shift;
+  const bool shares = shift >= 0 && shift < kMaxDecodeShift;
+  return shares && CeilDiv(MaxBlocks(core), 1 << shift) > kMaxDecodeBlocks ? -1 : shift;
+}
+
+template <typename T>
+Status LaunchDecodeOf(const CoreArgs& args, const PrepareArgs& prepare, int shift, Stream stream) {
+  if (args.head_size == 64) return LaunchDecode<T, 64>(args, prepare, shift, stream);
+  if (args.head_size == 128) return LaunchDecode<T, 128>(args, prepare, shift, stream);
+  return LaunchDecode<T, 256>(args, prepare, shift, stream);
 }
 
 // What GroupQueryAttention keeps in the workspace beside the core's scratch.
@@ -223,9 +253,10 @@ std::int32_t* Arrived(const SplitWorkspace& plan, void* workspace) {
                                          plan.prefix);
 }
 
-// `prepare`: the kernel ahead in the stream, or null.
-Status LaunchCore(const AttentionArgs& args, const PrepareArgs* prepare, void* workspace,
-                  std::size_t workspace_bytes, Stream stream) {
+// Checks `args` and derives what the kernels are given. `prepare`: the kernel ahead in the stream,
+// or null.
+Status MakeCore(const AttentionArgs& args, const PrepareArgs* prepare, void* workspace,
+                std::size_t workspace_bytes, CoreArgs* made) {
   if (args.query.data == nullptr || args.key.data == nullptr || args.value.data == nullptr ||
       args.output == nullptr) {
     return Status::InvalidArgument("attention: query, key, value or output is missing");
@@ -238,7 +269,7 @@ Status LaunchCore(const AttentionArgs& args, const PrepareArgs* prepare, void* w
   if (workspace_bytes < plan.Total() || (plan.Total() > 0 && workspace == nullptr)) {
     return Status::InvalidArgument("attention: the workspace is smaller than asked for");
   }
-  CoreArgs core;
+  CoreArgs& core = *made;
   static_cast<AttentionArgs&>(core) = args;
   core.group = args.heads / args.kv_heads;
   const double scale = args.scale == 0.0f ? 1.0 / std::sqrt(static_cast<double>(args.head_size))
@@ -257,6 +288,13 @@ Status LaunchCore(const AttentionArgs& args, const PrepareArgs* prepare, void* w
     core.prefix = reinterpret_cast<std::int32_t*>(base + plan.acc + plan.ml);
     core.arrived = prepare == nullptr ? nullptr : prepare->arrived;
   }
+  return Status::Ok();
+}
+
+Status LaunchCore(const AttentionArgs& args, const PrepareArgs* prepare, void* workspace,
+                  std::size_t workspace_bytes, Stream stream) {
+  CoreArgs core;
+  BATCH_INVARIANT_RETURN_IF_ERROR(MakeCore(args, prepare, workspace, workspace_bytes, &core));
   if (args.type == ElementType::kFloat32) return LaunchF32(core, stream);
   DeviceInfo device;
   BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
@@ -322,6 +360,16 @@ Status GroupQueryAttention(const GroupQueryAttentionArgs& args, void* workspace,
     prepare.past_value = prepare.present_value;
   }
   void* scratch = base == nullptr ? nullptr : base + own;
+  DeviceInfo device;
+  BATCH_INVARIANT_RETURN_IF_ERROR(CurrentDevice(&device));
+  if (const int shift = DecodeShift(core, prepare, device); shift >= 0) {
+    CoreArgs decode;
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        MakeCore(core, nullptr, scratch, workspace_bytes - own, &decode));
+    return args.type == ElementType::kFloat16
+               ? LaunchDecodeOf<__half>(decode, prepare, shift, stream)
+               : LaunchDecodeOf<__nv_bfloat16>(decode, prepare, shift, stream);
+  }
   if (const SplitWorkspace split = PlanSplit(core); MergesByItself(core)) {
     if (workspace_bytes - own < split.Total() || scratch == nullptr) {
       return Status::InvalidArgument("attention: the workspace is smaller than asked for");

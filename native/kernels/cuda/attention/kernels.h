@@ -32,6 +32,12 @@ struct PrepareArgs : GroupQueryAttentionArgs {
 bool KeepsPast(const PrepareArgs& args);
 Status LaunchPrepare(const PrepareArgs& args, Stream stream);
 
+// GroupQueryAttention of one token a sequence as a whole, by clusters of 1 << shift thread blocks.
+// kHead: the head size. Compute capability 9.0 or later; `args` without a bias, KeepsPast(prepare),
+// and if it rotates, whole heads, halves apart.
+template <typename T, int kHead>
+Status LaunchDecode(const CoreArgs& args, const PrepareArgs& prepare, int shift, Stream stream);
+
 }  // namespace batch_invariant::cuda
 
 #endif  // BATCH_INVARIANT_KERNELS_CUDA_ATTENTION_KERNELS_H_

@@ -27,11 +27,12 @@ struct Tile {
 };
 
 // Starts the copy of keys (or values) [first, first + 128) into `tile`; those outside [low, high)
-// become zero without being read. `thread` counts the kThreads that take part.
-template <typename T, int kHead, int kThreads>
+// become zero without being read. `thread` counts the kThreads that take part. kBut: key `but` is
+// left alone; its row of the tile is the caller's.
+template <typename T, int kHead, int kThreads, bool kBut = false>
 __device__ __forceinline__ void LoadBlock(int thread, std::uint32_t tile, const T* head,
                                           std::int64_t stride, int first, int low, int high,
-                                          int head_size) {
+                                          int head_size, int but = 0) {
   constexpr int kChunks = Tile<kHead>::kChunks;
   constexpr int kRowsAtOnce = kThreads / kChunks;
   const int chunk = thread % kChunks;
@@ -42,7 +43,9 @@ __device__ __forceinline__ void LoadBlock(int thread, std::uint32_t tile, const 
   for (int i = 0; i < kBlockKeys / kRowsAtOnce; ++i) {
     const int row = row0 + i * kRowsAtOnce;
     const bool read = inside && first + row >= low && first + row < high;
-    CopyAsync16(tile + Tile<kHead>::Offset(row, chunk), read ? source : head, read ? 16 : 0);
+    if (!kBut || first + row != but) {
+      CopyAsync16(tile + Tile<kHead>::Offset(row, chunk), read ? source : head, read ? 16 : 0);
+    }
     source += kRowsAtOnce * stride;
   }
 }

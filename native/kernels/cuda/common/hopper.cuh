@@ -186,6 +186,30 @@ __device__ __forceinline__ std::uint32_t ClusterBlockRank() {
   return rank;
 }
 
+// ClusterSync in two halves, of which the first orders no memory but initialised barriers
+// (BarrierInitFence): the others have started, and may be sent to.
+__device__ __forceinline__ void ClusterArriveRelaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;\n" ::: "memory");
+}
+__device__ __forceinline__ void ClusterWait() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;\n" ::: "memory");
+}
+
+// Stores two floats into shared memory of block `rank` of the cluster, at the place that `address`
+// names in this one, and counts their eight bytes at that block's `barrier`.
+__device__ __forceinline__ void SendPair(std::uint32_t address, float2 pair, std::uint32_t barrier,
+                                         int rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 to, at;\n"
+      "mapa.shared::cluster.u32 to, %0, %4;\n"
+      "mapa.shared::cluster.u32 at, %3, %4;\n"
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [to], {%1, %2}, [at];\n"
+      "}\n" ::"r"(address),
+      "f"(pair.x), "f"(pair.y), "r"(barrier), "r"(rank)
+      : "memory");
+}
+
 __device__ __forceinline__ void ClusterSync() {
   asm volatile(
       "barrier.cluster.arrive.release.aligned;\n"

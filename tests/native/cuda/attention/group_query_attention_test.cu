@@ -7,10 +7,17 @@
 #include <vector>
 
 #include "batch_invariant/cuda/attention.h"
+#include "batch_invariant/cuda/gemm.h"
+#include "batch_invariant/cuda/norm.h"
 #include "cuda/common/device_test.h"
 
 namespace batch_invariant::cuda::test {
 namespace {
+
+template <typename T>
+constexpr ElementType kElementTypeOf = std::is_same_v<T, float>    ? ElementType::kFloat32
+                                       : std::is_same_v<T, __half> ? ElementType::kFloat16
+                                                                   : ElementType::kBFloat16;
 
 struct Model {
   const char* name;
@@ -178,9 +185,7 @@ class World {
               parts[b].past);
         }
       }
-      args.type = std::is_same_v<T, float>    ? ElementType::kFloat32
-                  : std::is_same_v<T, __half> ? ElementType::kFloat16
-                                              : ElementType::kBFloat16;
+      args.type = kElementTypeOf<T>;
       args.batch = static_cast<int>(parts.size());
       args.tokens = tokens;
       args.heads = m.heads;
@@ -314,6 +319,7 @@ TYPED_TEST(GroupQueryAttentionTest, EachKernelOnce) {
       {"heads of 64", 4, 2, 64, 64},
       {"heads of 64, softcap", 4, 2, 64, 64, false, true, false, -1, 30.0f},
       {"heads of 128", 4, 1, 128, 128},
+      {"heads of 128, softcap", 4, 1, 128, 128, false, true, false, -1, 30.0f},
       {"heads of 128, norm, some pairs", 4, 1, 128, 64, true, false, true},
       {"heads of 256", 4, 2, 256, 256},
       {"heads of 256, window and softcap", 4, 2, 256, 256, false, true, false, 100, 50.0f},
@@ -522,6 +528,154 @@ TYPED_TEST(GroupQueryAttentionTest, CapturedGraphServesEveryLength) {
     cudaGraphDestroy(graph);
     cudaStreamDestroy(stream);
   }
+}
+
+// More query heads a KV head than a tile has rows, and so many key blocks a thread block that their
+// parts do not fit its shared memory.
+TYPED_TEST(GroupQueryAttentionTest, SeveralTilesAndManyParts) {
+  for (const Model& model : {Model{"a group of 40", 40, 1, 64, 64},
+                             Model{"a group of 33, norm", 66, 2, 128, 128, false, true, true},
+                             Model{"one KV head of 256", 16, 1, 256, 256}}) {
+    SCOPED_TRACE(model.name);
+    constexpr int kLong = 1300;
+    World<TypeParam> world(model);
+    const auto s = world.NewSequence(kLong);
+    const auto other = world.NewSequence(70);
+    for (const int t : {0, 127, 128, 511, 1023, 1024, 1100, 1299}) {
+      SCOPED_TRACE("token " + std::to_string(t));
+      EXPECT_EQ(world.RunAndCompare({{s.get(), t, 1}}, 1, kLong), 0u);
+      EXPECT_EQ(world.RunAndCompare({{other.get(), t % 70, 1}, {s.get(), t, 1}}, 1, 8192), 0u);
+    }
+  }
+}
+
+// Steps of a layer in small, one after the other: each kernel reads what the one before wrote, and
+// attention the keys that the steps before appended.
+TYPED_TEST(GroupQueryAttentionTest, StepsThatOverlapSeeEachOther) {
+  using T = TypeParam;
+  constexpr int kHeads = 8, kKvHeads = 2, kSize = 64, kPast = 120, kRounds = 24, kCapacity = 256;
+  constexpr std::int64_t kWidth = kHeads * kSize, kQkv = (kHeads + 2 * kKvHeads) * kSize;
+  constexpr ElementType kType = kElementTypeOf<T>;
+  Buffer<T> in(kWidth * kQkv), out(kWidth * kWidth), gamma(kWidth), cosines(kCapacity * kSize / 2),
+      sines(cosines.size());
+  Randomize(in.data(), in.size(), kWidth);
+  Randomize(out.data(), out.size(), kWidth);
+  Randomize(cosines.data(), cosines.size(), kSize / 2);
+  Randomize(sines.data(), sines.size(), kSize / 2);
+  gamma.Set(std::vector<T>(kWidth, T(0x1p-6f)));  // small, so that no product leaves fp16
+  Buffer<unsigned char> packed_in(PackedGemmWeightBytes(kType, kWidth, kQkv)),
+      packed_out(PackedGemmWeightBytes(kType, kWidth, kWidth));
+  ASSERT_STATUS_OK(
+      PackGemmWeights(kType, kWidth, kQkv, {in.data(), kQkv, 1}, packed_in.data(), nullptr));
+  ASSERT_STATUS_OK(
+      PackGemmWeights(kType, kWidth, kWidth, {out.data(), kWidth, 1}, packed_out.data(), nullptr));
+  ASSERT_CUDA(cudaDeviceSynchronize());
+  cudaStream_t stream;
+  ASSERT_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  for (const int m : {1, 8, 40}) {
+    const std::size_t cache = std::size_t(m) * kKvHeads * kCapacity * kSize;
+    Buffer<T> first(m * kWidth), x(m * kWidth), expected(m * kWidth), normed(m * kWidth),
+        qkv(m * kQkv), attended(m * kWidth), first_cache(2 * cache), present(2 * cache),
+        expected_present(2 * cache);
+    Randomize(first.data(), first.size(), kWidth);
+    Randomize(first_cache.data(), first_cache.size(), kSize);
+    Buffer<std::int32_t> last_key(kRounds * m);
+    std::vector<std::int32_t> last(kRounds * m);
+    for (int i = 0; i < kRounds * m; ++i) last[i] = kPast - 3 * (i % m) + i / m;
+    last_key.Set(last);
+    Buffer<unsigned char> workspace(std::size_t{64} << 20);
+    const auto run = [&](T* to, T* caches, bool synchronized) {
+      const auto settle = [&] {
+        return !synchronized || cudaStreamSynchronize(stream) == cudaSuccess;
+      };
+      const auto multiply = [&](const T* a, std::int64_t n, const void* packed, T* y) {
+        GemmArgs args;
+        args.type = kType;
+        args.m = m;
+        args.n = n;
+        args.k = kWidth;
+        args.a = {a, kWidth, 1};
+        args.packed_b = packed;
+        args.packed_b_is_ready = true;
+        args.y = y;
+        args.y_row_stride = n;
+        ASSERT_STATUS_OK(Gemm(args, stream));
+        ASSERT_TRUE(settle());
+      };
+      for (int round = 0; round < kRounds; ++round) {
+        NormArgs norm;
+        norm.type = kType;
+        norm.rows = m;
+        norm.width = kWidth;
+        norm.x = to;
+        norm.gamma = gamma.data();
+        norm.y = normed.data();
+        ASSERT_STATUS_OK(RmsNorm(norm, stream));
+        ASSERT_TRUE(settle());
+        multiply(normed.data(), kQkv, packed_in.data(), qkv.data());
+        GroupQueryAttentionArgs args;
+        args.type = kType;
+        args.batch = m;
+        args.tokens = 1;
+        args.heads = kHeads;
+        args.kv_heads = kKvHeads;
+        args.head_size = kSize;
+        args.total_sequence_length = kCapacity;
+        args.query = qkv.data();
+        args.past_key = args.present_key = caches;
+        args.past_value = args.present_value = caches + cache;
+        args.past_capacity = args.present_capacity = kCapacity;
+        args.seqlens_k = last_key.data() + round * m;
+        args.rotary = true;
+        args.rotary_dim = kSize;
+        args.rotary_positions = kCapacity;
+        args.cos_cache = cosines.data();
+        args.sin_cache = sines.data();
+        args.output = attended.data();
+        std::size_t bytes = 0;
+        ASSERT_STATUS_OK(GroupQueryAttentionWorkspaceBytes(args, &bytes));
+        ASSERT_LE(bytes, workspace.size());
+        ASSERT_STATUS_OK(GroupQueryAttention(args, workspace.data(), bytes, stream));
+        ASSERT_TRUE(settle());
+        multiply(attended.data(), kWidth, packed_out.data(), to);
+      }
+    };
+    const auto start = [&](T* to, T* caches) {
+      ASSERT_CUDA(cudaMemcpy(to, first.data(), sizeof(T) * first.size(), cudaMemcpyDeviceToDevice));
+      ASSERT_CUDA(cudaMemcpy(caches, first_cache.data(), sizeof(T) * first_cache.size(),
+                             cudaMemcpyDeviceToDevice));
+      normed.Poison();
+      qkv.Poison();
+      attended.Poison();
+      ASSERT_CUDA(cudaDeviceSynchronize());
+    };
+    start(expected.data(), expected_present.data());
+    run(expected.data(), expected_present.data(), true);
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+    run(x.data(), present.data(), false);
+    ASSERT_CUDA(cudaStreamEndCapture(stream, &graph));
+    ASSERT_CUDA(cudaGraphInstantiate(&executable, graph, 0));
+    for (const bool captured : {false, true, true}) {
+      start(x.data(), present.data());
+      if (captured) {
+        ASSERT_CUDA(cudaGraphLaunch(executable, stream));
+      } else {
+        run(x.data(), present.data(), false);
+      }
+      ASSERT_CUDA(cudaStreamSynchronize(stream));
+      EXPECT_EQ(Differences(x.data(), kWidth, expected.data(), kWidth, m, kWidth), 0u)
+          << "m " << m << " captured " << captured;
+      EXPECT_EQ(Differences(present.data(), kSize, expected_present.data(), kSize,
+                            2 * cache / kSize, kSize),
+                0u)
+          << "m " << m << " captured " << captured;
+    }
+    ASSERT_CUDA(cudaGraphExecDestroy(executable));
+    ASSERT_CUDA(cudaGraphDestroy(graph));
+  }
+  ASSERT_CUDA(cudaStreamDestroy(stream));
 }
 
 // Rotary, norm, packing and the cache against float64: the present keys, and attention over them.

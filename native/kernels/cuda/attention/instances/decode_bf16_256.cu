@@ -1,0 +1,5 @@
+#include "kernels/cuda/attention/launch_decode.cuh"
+
+namespace batch_invariant::cuda {
+template Status LaunchDecode<__nv_bfloat16, 256>(const CoreArgs&, const PrepareArgs&, int, Stream);
+}  // namespace batch_invariant::cuda
