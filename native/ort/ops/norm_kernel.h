@@ -21,6 +21,12 @@ inline Status CheckNormVector(const char* op, const char* what, const Tensor& te
                                  ", needed are " + std::to_string(width) + " elements");
 }
 
+// For devices whose kernels may read a constant early.
+template <typename Args>
+void MarkGamma(Args& args, bool is_constant) {
+  if constexpr (requires { args.gamma_is_ready; }) args.gamma_is_ready = is_constant;
+}
+
 // Y = norm(X) * scale (+ bias); outputs mean and inv_std_var where the op has them.
 template <typename Device>
 class NormKernel final : public OpKernel {
@@ -29,7 +35,8 @@ class NormKernel final : public OpKernel {
       : op_(node.OpType()),
         statistic_(statistic),
         axis_(node.Int("axis", -1)),
-        epsilon_(node.Float("epsilon", 1e-5f)) {}
+        epsilon_(node.Float("epsilon", 1e-5f)),
+        gamma_is_constant_(node.ConstantInput(1).present) {}
 
   Status Compute(OpContext& context) override {
     Tensor x;
@@ -58,6 +65,7 @@ class NormKernel final : public OpKernel {
     args.epsilon = epsilon_;
     Point(args.x, x);
     Point(args.gamma, scale);
+    MarkGamma(args, gamma_is_constant_);
     Point(args.y, y);
     if (statistic_ == Statistic::kMeanAndVariance) {
       BATCH_INVARIANT_RETURN_IF_ERROR(context.Input(2, &bias));
@@ -86,6 +94,7 @@ class NormKernel final : public OpKernel {
   Statistic statistic_;
   int64_t axis_;
   float epsilon_;
+  bool gamma_is_constant_;
 };
 
 // output = norm(input + skip + bias) * gamma (+ beta), with up to four outputs:
@@ -94,7 +103,10 @@ template <typename Device>
 class SkipNormKernel final : public OpKernel {
  public:
   SkipNormKernel(const NodeInfo& node, Statistic statistic)
-      : op_(node.OpType()), statistic_(statistic), epsilon_(node.Float("epsilon", 1e-12f)) {}
+      : op_(node.OpType()),
+        statistic_(statistic),
+        epsilon_(node.Float("epsilon", 1e-12f)),
+        gamma_is_constant_(node.ConstantInput(2).present) {}
 
   Status Compute(OpContext& context) override {
     Tensor x;
@@ -139,6 +151,7 @@ class SkipNormKernel final : public OpKernel {
     Point(args.skip, skip);
     Point(args.bias, bias);
     Point(args.gamma, gamma);
+    MarkGamma(args, gamma_is_constant_);
     Point(args.beta, beta);
     Point(args.y, y);
     Point(args.mean, optional[1]);
@@ -164,6 +177,7 @@ class SkipNormKernel final : public OpKernel {
   std::string op_;
   Statistic statistic_;
   float epsilon_;
+  bool gamma_is_constant_;
 };
 
 template <typename Kernel, Statistic kStatistic>

@@ -250,6 +250,7 @@ void Norm(const Model& m, const Step& s, const void* x, const void* skip, void* 
   args.skip = skip;
   args.skip_rows = s.rows;
   args.gamma = m.gamma;
+  args.gamma_is_ready = true;
   args.y = s.normed;
   args.sum = sum;
   Check(RmsNorm(args, stream));

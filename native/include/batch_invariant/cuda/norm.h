@@ -40,6 +40,8 @@ struct NormArgs {
   std::int64_t skip_rows = 0;   // divides rows
   const void* bias = nullptr;   // [width]
   const void* gamma = nullptr;  // [width]
+  // Gamma is a constant: it may be read before kernels ahead in the stream have finished.
+  bool gamma_is_ready = false;
   const void* beta = nullptr;   // [width]; layer only
   void* y = nullptr;            // [rows, width]; may be x
   float* mean = nullptr;        // [rows], optional; RMS writes 0

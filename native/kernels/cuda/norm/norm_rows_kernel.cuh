@@ -22,7 +22,6 @@ __global__ void __launch_bounds__(kMaxRowThreads, NormRowsBlocks<T, kChunks>())
   using Words = RowWords<T>;
   __shared__ float scratch[2][2][8][kMaxRowThreads / 32];
   LaunchDependents();
-  WaitForDependencies();
   const int width = static_cast<int>(args.width);
   const int first = threadIdx.x * kRowVector, stride = blockDim.x * kRowVector;
   const float n = static_cast<float>(args.width);
@@ -36,26 +35,35 @@ __global__ void __launch_bounds__(kMaxRowThreads, NormRowsBlocks<T, kChunks>())
     }
   };
   Words x[kChunks], skip[kChunks], gamma[kChunks];
-  const auto load = [&](std::int64_t row) {
-    const T* const x_row = static_cast<const T*>(args.x) + row * args.width;
-    const T* const skip_row =
-        args.skip == nullptr
-            ? nullptr
-            : static_cast<const T*>(args.skip) +
-                  (args.skip_rows == args.rows ? row : row % args.skip_rows) * args.width;
+  // Of a row: where this thread's first elements of x and skip lie.
+  const auto place = [&](std::int64_t row) {
+    return static_cast<const T*>(args.x) + row * args.width + first;
+  };
+  const auto skip_place = [&](std::int64_t row) {
+    return static_cast<const T*>(args.skip) +
+           (args.skip_rows == args.rows ? row : row % args.skip_rows) * args.width + first;
+  };
+  const auto load = [&](const T* x_at, const T* skip_at) {
+    each([&](int c, int) {
+      x[c] = Words::Load(x_at + c * stride);
+      if (args.skip != nullptr) skip[c] = Words::Load(skip_at + c * stride);
+    });
+  };
+  const auto load_gamma = [&] {
     each([&](int c, int column) {
-      x[c] = Words::Load(x_row + column);
-      if (skip_row != nullptr) skip[c] = Words::Load(skip_row + column);
+      gamma[c] = Words::Load(static_cast<const T*>(args.gamma) + column);
     });
   };
 
   std::int64_t row = std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-  if (row < args.rows) load(row);
-  if (args.gamma != nullptr) {
-    each([&](int c, int column) {
-      gamma[c] = Words::Load(static_cast<const T*>(args.gamma) + column);
-    });
-  }
+  // The weights of a step have pushed gamma out of the caches.
+  const bool has_gamma = args.gamma != nullptr;
+  if (has_gamma && args.gamma_is_ready) load_gamma();
+  const T* const first_x = place(row);
+  const T* const first_skip = args.skip == nullptr ? nullptr : skip_place(row);
+  WaitForDependencies();
+  if (row < args.rows) load(first_x, first_skip);
+  if (has_gamma && !args.gamma_is_ready) load_gamma();
   int parity = 0;
   // All rows of a thread block go on together: they share barriers.
 #pragma unroll 1
@@ -87,7 +95,7 @@ __global__ void __launch_bounds__(kMaxRowThreads, NormRowsBlocks<T, kChunks>())
       });
     }
     const std::int64_t next = row + step;
-    if (next < args.rows) load(next);
+    if (next < args.rows) load(place(next), args.skip == nullptr ? nullptr : skip_place(next));
     if (active && args.sum != nullptr) {
       T* const sum_row = static_cast<T*>(args.sum) + row * args.width;
       each([&](int c, int column) { s[c].Store(sum_row + column); });

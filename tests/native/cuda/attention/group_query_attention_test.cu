@@ -609,6 +609,7 @@ TYPED_TEST(GroupQueryAttentionTest, StepsThatOverlapSeeEachOther) {
         norm.width = kWidth;
         norm.x = to;
         norm.gamma = gamma.data();
+        norm.gamma_is_ready = true;
         norm.y = normed.data();
         ASSERT_STATUS_OK(RmsNorm(norm, stream));
         ASSERT_TRUE(settle());

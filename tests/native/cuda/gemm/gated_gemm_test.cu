@@ -154,6 +154,7 @@ TYPED_TEST(GatedGemmTest, KernelsThatOverlapSeeEachOther) {
         norm.epsilon = 1e-5f;
         norm.x = x;
         norm.gamma = gamma.data();
+        norm.gamma_is_ready = true;
         norm.y = normed;
         ASSERT_STATUS_OK(RmsNorm(norm, stream));
         ASSERT_TRUE(settle());

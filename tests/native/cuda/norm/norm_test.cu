@@ -62,6 +62,7 @@ struct Problem {
     }
     if (o.bias) args.bias = bias.data();
     args.gamma = gamma.data();
+    args.gamma_is_ready = count % 2 == 1;
     if (o.beta) args.beta = beta.data();
     args.y = to.y.data() + first * width;
     args.mean = to.mean.data() + first;
