@@ -81,12 +81,13 @@ struct Sm90Ring {
   __device__ __forceinline__ std::uint32_t Empty(int stage) const {
     return barriers + 8 * (Shape::kStages + stage);
   }
-  __device__ __forceinline__ std::uint32_t A(int stage, int atom) const {
-    return stages + stage * Shape::kStageBytes + atom * Shape::kAtomBytesA;
+  __device__ __forceinline__ std::uint32_t Stage(int stage) const {
+    return stages + stage * Shape::kStageBytes;
   }
-  __device__ __forceinline__ std::uint32_t B(int stage, int atom) const {
-    return stages + stage * Shape::kStageBytes + Shape::kAtoms * Shape::kAtomBytesA +
-           atom * Shape::kAtomBytesB;
+  // Offsets in a stage.
+  static __device__ __forceinline__ std::uint32_t A(int atom) { return atom * Shape::kAtomBytesA; }
+  static __device__ __forceinline__ std::uint32_t B(int atom) {
+    return Shape::kAtoms * Shape::kAtomBytesA + atom * Shape::kAtomBytesB;
   }
 
   // One consumer warp is done with a stage: tells every block that writes into it.
@@ -138,7 +139,7 @@ __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const C
 #pragma unroll
     for (int atom = 0; atom < Shape::kAtoms; ++atom) {
       const int tile_k = step * Shape::kAtoms + atom;
-      const std::uint32_t b = ring.B(stage, atom) + rank_m * kSliceB * 128;
+      const std::uint32_t b = ring.Stage(stage) + ring.B(atom) + rank_m * kSliceB * 128;
       const BoxPlace place = params.b_packed ? BoxPlace{0, 0, tile_k, row_b / kPackedColumns}
                                              : BoxPlace{tile_k * kTileK, row_b, batch_b, 0};
       if constexpr (kClusterM == 1) {
@@ -151,7 +152,7 @@ __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const C
   const auto copy_a = [&](int stage, int step) {
 #pragma unroll
     for (int atom = 0; atom < Shape::kAtoms; ++atom) {
-      const std::uint32_t a = ring.A(stage, atom) + rank_n * kSliceA * 128;
+      const std::uint32_t a = ring.Stage(stage) + ring.A(atom) + rank_n * kSliceA * 128;
       const BoxPlace place{(step * Shape::kAtoms + atom) * kTileK, row_a, batch_a, 0};
       if constexpr (kClusterN == 1) {
         TensorCopy(a, map_a, ring.Full(stage), place, policy_a);
@@ -273,41 +274,60 @@ __device__ __forceinline__ void StoreGatedBlocks(const Epilogue<T>& e, int row, 
   StoreBlocks<T, kCount / 2, true>(e, 0, row, column, lane, gated);
 }
 
+// The sums of one tile over K, from the ring's position on; what they are of is the caller's:
+// multiply(descriptor of the stage, acc) issues its products.
+template <typename Shape, int kSums, typename Multiply>
+__device__ __forceinline__ void Sm90Accumulate(const Sm90Ring<Shape>& ring,
+                                               const Sm90Params& params, int rank,
+                                               RingPosition<Shape::kStages>& at,
+                                               float (&acc)[kSums], const Multiply& multiply) {
+  const int lane = threadIdx.x % 32;
+  int previous = -1;
+  for (int step = 0; step < params.steps; ++step) {
+    // The shuffle tells the compiler that a warp has one address. It then computes descriptors in
+    // uniform registers, where the products take them from; else four moves and their latency stand
+    // between one product and the next.
+    const std::uint64_t stage = SwizzledDescriptor(__shfl_sync(~0u, ring.Stage(at.stage), 0));
+    BarrierWait(ring.Full(at.stage), at.phase);
+    PinRegisters(acc);
+    WgmmaFence();
+    multiply(stage, acc);
+    WgmmaCommit();
+    PinRegisters(acc);
+    WgmmaWait<1>();
+    if (previous >= 0) ring.Release(previous, lane, rank);
+    previous = at.stage;
+    at.Advance();
+  }
+  WgmmaWait<0>();
+  PinRegisters(acc);
+  if (previous >= 0) ring.Release(previous, lane, rank);
+}
+
 // kGated: GemmArgs::silu_gated; a kernel of its own, since it is much code between the products and
 // the plain stores.
 template <typename T, typename Shape, bool kGated>
 __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
                                             const Epilogue<T>& epilogue, const Sm90Params& params,
                                             int rank, int cluster, int clusters) {
-  const int group = threadIdx.x / 128 - 1;
+  const int group =
+      Shape::kM == 64 ? 0 : __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128 - 1, 0);
   const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   RingPosition<Shape::kStages> at;
   for (int tile = cluster; tile < params.order.count(); tile += clusters) {
     float acc[Shape::kN / 2] = {};
-    int previous = -1;
-    for (int step = 0; step < params.steps; ++step) {
-      BarrierWait(ring.Full(at.stage), at.phase);
-      PinRegisters(acc);
-      WgmmaFence();
+    Sm90Accumulate(
+        ring, params, rank, at, acc, [&](std::uint64_t stage, float(&sums)[Shape::kN / 2]) {
 #pragma unroll
-      for (int atom = 0; atom < Shape::kAtoms; ++atom) {
-        const std::uint64_t a = SwizzledDescriptor(ring.A(at.stage, atom) + group * 64 * 128);
-        const std::uint64_t b = SwizzledDescriptor(ring.B(at.stage, atom));
+          for (int atom = 0; atom < Shape::kAtoms; ++atom) {
 #pragma unroll
-        for (int sub = 0; sub < kTileK / 16; ++sub) {
-          Wgmma<T, Shape::kN>::Shared(acc, a + 2 * sub, b + 2 * sub);
-        }
-      }
-      WgmmaCommit();
-      PinRegisters(acc);
-      WgmmaWait<1>();
-      if (previous >= 0) ring.Release(previous, lane, rank);
-      previous = at.stage;
-      at.Advance();
-    }
-    WgmmaWait<0>();
-    PinRegisters(acc);
-    if (previous >= 0) ring.Release(previous, lane, rank);
+            for (int sub = 0; sub < kTileK / 16; ++sub) {
+              Wgmma<T, Shape::kN>::Shared(
+                  sums, AdvanceDescriptor(stage, ring.A(atom) + group * 64 * 128 + 32 * sub),
+                  AdvanceDescriptor(stage, ring.B(atom) + 32 * sub));
+            }
+          }
+        });
 
     int batch, m, n;
     params.order.Locate(tile, &batch, &m, &n);
