@@ -7,7 +7,9 @@
 //
 // One producer thread keeps a ring of K tiles full with bulk tensor copies; consumer warps
 // multiply. Blocks of a cluster share operands: each fetches its share of a tile and multicasts it.
-// Blocks are persistent, so the ring runs on across output tiles.
+// Blocks are persistent, so the ring runs on across output tiles. Few rows of a are multiplied the
+// other way round, columns of b times rows of a: a product of the tensor cores has 64 rows, but as
+// few as 8 columns, and reads all of both from shared memory.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_SM90_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_SM90_CUH_
 
@@ -20,6 +22,7 @@
 #include "kernels/cuda/common/wgmma.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/packed_layout.h"
+#include "kernels/cuda/gemm/store_transposed.cuh"
 #include "kernels/cuda/gemm/tile_fill.cuh"
 #include "kernels/cuda/gemm/tile_order.cuh"
 
@@ -27,12 +30,14 @@ namespace batch_invariant::cuda {
 
 // kRowsA x kN outputs a block; kAtoms x 64 of K a stage; kClusterM x kClusterN blocks a cluster.
 // One consumer warpgroup for 64 of kM rows; kRowsA below kM: rows past it are multiplied with
-// whatever follows in shared memory and never stored.
+// whatever follows in shared memory and never stored. kTransposed: the same of the kN columns, one
+// warpgroup for up to 64 of them.
 template <int kM_, int kN_, int kAtoms_, int kStages_, int kClusterM_ = 1, int kClusterN_ = 1,
-          int kRowsA_ = kM_>
+          int kRowsA_ = kM_, bool kTransposed_ = false>
 struct Sm90Shape {
   static constexpr int kM = kM_, kN = kN_, kAtoms = kAtoms_, kStages = kStages_;
   static constexpr int kClusterM = kClusterM_, kClusterN = kClusterN_, kRowsA = kRowsA_;
+  static constexpr bool kTransposed = kTransposed_;
 
   static constexpr int kConsumerWarps = kM / 16;
   static constexpr int kProducerWarps = 4;
@@ -40,11 +45,15 @@ struct Sm90Shape {
   static constexpr bool kMoveRegisters = kConsumerWarps == 8;
   static constexpr int kAtomBytesA = kRowsA * 128, kAtomBytesB = kN * 128;
   static constexpr int kStageBytes = kAtoms * (kAtomBytesA + kAtomBytesB);
+  // What the last stage's products read past its columns.
+  static constexpr int kPastBytes = kTransposed ? (kM - kN) * 128 : 0;
   // Base alignment of the 128-byte swizzle, and the two barriers of each stage.
-  static constexpr int kSharedBytes = 1024 + kStages * kStageBytes + kStages * 16;
+  static constexpr int kSharedBytes = 1024 + kStages * kStageBytes + kStages * 16 + kPastBytes;
   static_assert(kSharedBytes + 16 <= 227 * 1024);
   static_assert(kRowsA % (8 * kClusterN) == 0 && kN % (8 * kClusterM) == 0);
-  static_assert(kRowsA == kM || (kStageBytes >= kM * 128 && kStages > 1));
+  static_assert(kRowsA == kM || kTransposed || (kStageBytes >= kM * 128 && kStages > 1));
+  static_assert(!kTransposed ||
+                (kM == 64 && kN <= 64 && kN % 16 == 0 && kClusterM == 1 && kClusterN == 1));
 };
 
 // Place in the ring of stages; `phase` is the parity of the barriers' current use.
@@ -345,6 +354,41 @@ __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
   }
 }
 
+// The same with Shape::kTransposed.
+template <typename T, typename Shape>
+__device__ __forceinline__ void Sm90ConsumeTransposed(const Sm90Ring<Shape>& ring,
+                                                      const Epilogue<T>& epilogue,
+                                                      const Sm90Params& params, int cluster,
+                                                      int clusters) {
+  constexpr int kRows = Shape::kRowsA;
+  const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  RingPosition<Shape::kStages> at;
+  for (int tile = cluster; tile < params.order.count(); tile += clusters) {
+    float acc[kRows / 2] = {};
+    Sm90Accumulate(ring, params, 0, at, acc, [&](std::uint64_t stage, float(&sums)[kRows / 2]) {
+#pragma unroll
+      for (int atom = 0; atom < Shape::kAtoms; ++atom) {
+#pragma unroll
+        for (int sub = 0; sub < kTileK / 16; ++sub) {
+          Wgmma<T, kRows>::Shared(sums, AdvanceDescriptor(stage, ring.B(atom) + 32 * sub),
+                                  AdvanceDescriptor(stage, ring.A(atom) + 32 * sub));
+        }
+      }
+    });
+
+    if (warp * 16 >= Shape::kN) continue;
+    int batch, m, n;
+    params.order.Locate(tile, &batch, &m, &n);
+    Epilogue<T> own = epilogue;
+    own.y += batch * epilogue.y_batch_stride;
+#pragma unroll
+    for (int i = 0; i < kRows / 8; ++i) {
+      const float block[4] = {acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]};
+      StoreTransposed<T>(own, m * kRows + 8 * i, n * Shape::kN + warp * 16, lane, block);
+    }
+  }
+}
+
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
 template <typename T, typename Shape, bool kGated>
@@ -395,7 +439,11 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   } else {
     BlockSync<Shape::kThreads>();
     if constexpr (Shape::kMoveRegisters) RegistersRaise<232>();
-    Sm90Consume<T, Shape, kGated>(ring, epilogue, params, rank, cluster, clusters);
+    if constexpr (Shape::kTransposed) {
+      Sm90ConsumeTransposed<T, Shape>(ring, epilogue, params, cluster, clusters);
+    } else {
+      Sm90Consume<T, Shape, kGated>(ring, epilogue, params, rank, cluster, clusters);
+    }
     __syncwarp();
   }
   // Peers may still write into, or arrive in, this block's shared memory.

@@ -22,14 +22,17 @@ constexpr GemmKernel MakeSm90Kernel(const char* name) {
           &LaunchGemmSm90<T, Shape>};
 }
 
-// Arguments of a shape: m, n, atoms, stages, cluster m, cluster n, fetched rows. A name is
-// rows x columns a block, then the cluster if it is more than one block.
+// Arguments of a shape: m, n, atoms, stages, cluster m, cluster n, fetched rows, transposed. A name
+// is rows x columns a block, then the cluster if it is more than one block.
 
 // Weights stream once, so a block takes few columns and keeps a deep ring. Which n leaves the
 // fewest blocks idle depends on N alone: 32 suits 4096, 48 suits 6144.
 template <typename T>
 std::span<const GemmKernel> Sm90FewRows() {
   static constexpr GemmKernel kKernels[] = {
+      MakeSm90Kernel<T, Sm90Shape<64, 32, 2, 20, 1, 1, 8, true>>("wgmma_8x32"),
+      MakeSm90Kernel<T, Sm90Shape<64, 48, 2, 14, 1, 1, 8, true>>("wgmma_8x48"),
+      MakeSm90Kernel<T, Sm90Shape<64, 64, 2, 11, 1, 1, 8, true>>("wgmma_8x64"),
       MakeSm90Kernel<T, Sm90Shape<64, 32, 2, 16, 1, 1, 16>>("wgmma_16x32"),
       MakeSm90Kernel<T, Sm90Shape<64, 48, 2, 12, 1, 1, 16>>("wgmma_16x48"),
       MakeSm90Kernel<T, Sm90Shape<64, 64, 2, 10, 1, 1, 16>>("wgmma_16x64"),
