@@ -51,7 +51,7 @@ struct MatMulNBitsPlan {
   std::int64_t blocks() const { return (k + block_size - 1) / block_size; }
   // Parts of K with an accumulator each: a matter of the contract, so of the weights' shape alone.
   int runs() const {
-    const bool narrow = n / matrices <= (k >= 8192 ? 8192 : 4096);
+    const bool narrow = n / matrices <= (k >= 8192 ? 8192 : 6144);
     const bool split = narrow && k >= 2048 && k % 1024 == 0 && !has_group_index;
     return type != ElementType::kFloat32 && split ? 8 : 1;
   }

@@ -64,7 +64,7 @@ bool Serves(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMul
 }
 
 const char* MatMulNBitsPlan::contract() const {
-  return type == ElementType::kFloat32 ? "gemm.nbits.f32.v1" : "gemm.nbits.tc16.v2";
+  return type == ElementType::kFloat32 ? "gemm.nbits.f32.v1" : "gemm.nbits.tc16.v3";
 }
 
 Status MakeMatMulNBitsPlan(ElementType type, std::int64_t k, std::int64_t n, std::int64_t bits,

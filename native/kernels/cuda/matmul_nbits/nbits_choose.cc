@@ -14,8 +14,9 @@ double Cost(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMul
   const std::int64_t blocks = CeilDiv(args.m, kernel.rows) * CeilDiv(plan.n, kernel.columns);
   const auto waves = static_cast<double>(CeilDiv(blocks, device.multiprocessors));
   const auto records = static_cast<double>(CeilDiv(plan.k, 128));
-  if (kernel.runs > 1) {  // sixteen warps share the issue slots; a record of every run at a time
-    return waves * (records / kernel.runs * (750 + 31.0 * kernel.rows) + 5000);
+  if (kernel.runs > 1) {  // all warps share the issue slots; a record of every run at a time
+    const double all = (750 + 31.0 * kernel.rows) * kernel.columns / 32;
+    return waves * (records / kernel.runs * all + 5000);
   }
   // A warpgroup alone waits for its own products, two of them share the issue slots.
   const int groups = kernel.columns / 64;

@@ -7,8 +7,8 @@
 //   ascending in steps of 16; the sums of the runs are added ascending.
 // May vary freely: rows of a tile, stages, the order of tiles.
 //
-// A block has 32 weight rows, and a warp for each 16 of them and run: sixteen chains of products
-// that hide one another's latency. A stage of the ring holds 128 along K of every run.
+// A block has 32 or 48 weight rows, and a warp for each 16 of them and run: 16 or 24 chains of
+// products that hide one another's latency. A stage of the ring holds 128 along K of every run.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_RUNS_SM90_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_RUNS_SM90_CUH_
 
@@ -19,9 +19,9 @@
 
 namespace batch_invariant::cuda {
 
-template <int kTokens_>
+template <int kTokens_, int kTiles_>
 struct NBitsRunShape {
-  static constexpr int kTokens = kTokens_, kRuns = 8, kTiles = 2;
+  static constexpr int kTokens = kTokens_, kRuns = 8, kTiles = kTiles_;
   static constexpr int kWarps = kRuns * kTiles;
   static constexpr int kThreads = 32 * (kWarps + 2);
   static constexpr int kRunTokenBytes = 2 * kTokens * 128;  // two atoms of 64 along K
@@ -38,20 +38,28 @@ __device__ __forceinline__ void NBitsRunsProduce(const NBitsRing& ring, const CU
                                                  std::uint32_t came) {
   const std::uint64_t keep = PolicyEvictLast();
   const std::uint64_t once = p.order.ReadsOnce() ? PolicyEvictFirst() : PolicyEvictLast();
-  const int pair_bytes = 2 * p.layout.record_bytes();
-  const int run_bytes = p.run_records * pair_bytes;
+  const int record_bytes = p.layout.record_bytes();
   int batch, m, n;
   const auto enter = [&](int tile) { p.order.Locate(tile, &batch, &m, &n); };
   const auto copy_weights = [&](int stage, int step) {
     const std::uint32_t full = ring.Full(stage);
     const std::uint32_t to = ring.Stage(stage) + Shape::kTokenBytes;
-    const unsigned char* from =
-        p.order.Weights(p.packed, m) + (std::int64_t{n} * p.layout.records_k + step) * pair_bytes;
-    BarrierExpectBytes(full, Shape::kTokenBytes + Shape::kRuns * pair_bytes);
+    const unsigned char* packed = p.order.Weights(p.packed, m);
+    // Even and odd records lie in pairs. Blocks of two have whole pairs.
+    const int first = n * Shape::kTiles;
+    const int tiles = Shape::kTiles == 2 ? 2 : min(Shape::kTiles, p.layout.records_n - first);
+    BarrierExpectBytes(full, Shape::kTokenBytes + Shape::kRuns * tiles * record_bytes);
 #pragma unroll
     for (int run = 0; run < Shape::kRuns; ++run) {
-      BulkCopy(to + run * pair_bytes, from + std::int64_t{run} * run_bytes, pair_bytes, full,
-               once);
+      const std::int64_t along = run * p.run_records + step;
+      for (int tile = 0, count; tile < tiles; tile += count) {
+        const int record = first + tile, odd = Shape::kTiles == 2 ? 0 : record & 1;
+        count = odd == 0 && tile + 1 < tiles ? 2 : 1;
+        BulkCopy(to + (run * Shape::kTiles + tile) * record_bytes,
+                 packed + ((std::int64_t{record / 2} * p.layout.records_k + along) * 2 + odd) *
+                              record_bytes,
+                 count * record_bytes, full, once);
+      }
     }
   };
   const auto copy_tokens = [&](int stage, int step) {

@@ -59,10 +59,12 @@ constexpr NBitsKernel MakeNBitsRunsKernel(const char* name) {
 template <typename T>
 std::span<const NBitsKernel> Sm90NBitsRunKernels() {
   static constexpr NBitsKernel kKernels[] = {
-      MakeNBitsRunsKernel<T, 4, NBitsRunShape<8>>("nbits4_runs_8x32"),
-      MakeNBitsRunsKernel<T, 4, NBitsRunShape<16>>("nbits4_runs_16x32"),
-      MakeNBitsRunsKernel<T, 8, NBitsRunShape<8>>("nbits8_runs_8x32"),
-      MakeNBitsRunsKernel<T, 8, NBitsRunShape<16>>("nbits8_runs_16x32"),
+      MakeNBitsRunsKernel<T, 4, NBitsRunShape<8, 2>>("nbits4_runs_8x32"),
+      MakeNBitsRunsKernel<T, 4, NBitsRunShape<8, 3>>("nbits4_runs_8x48"),
+      MakeNBitsRunsKernel<T, 4, NBitsRunShape<16, 2>>("nbits4_runs_16x32"),
+      MakeNBitsRunsKernel<T, 8, NBitsRunShape<8, 2>>("nbits8_runs_8x32"),
+      MakeNBitsRunsKernel<T, 8, NBitsRunShape<8, 3>>("nbits8_runs_8x48"),
+      MakeNBitsRunsKernel<T, 8, NBitsRunShape<16, 2>>("nbits8_runs_16x32"),
   };
   return kKernels;
 }

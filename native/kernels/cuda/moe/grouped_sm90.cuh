@@ -62,7 +62,7 @@ constexpr GroupedKernel MakeGroupedKernel(const char* name,
 template <typename T>
 std::span<const GroupedKernel> Sm90GroupedKernels() {
   using Few = NBitsShape<4, 8, 2, 1>;
-  using FewRuns = NBitsRunShape<8>;
+  using FewRuns = NBitsRunShape<8, 2>;
   using Many = NBitsShape<8, 64, 1, 0>;
   static constexpr GroupedKernel kKernels[] = {
       MakeGroupedKernel<T, 4, Few>("moe_nbits4_8x64", &LaunchGroupedSm90<T, 4, Few>),
