@@ -93,8 +93,14 @@ __device__ __forceinline__ void WarpgroupSync(int group) {
   asm volatile("barrier.cta.sync %0, 128;\n" ::"r"(3 + group) : "memory");
 }
 
-// Four 8x8 matrices of 16-bit elements in the fragment layout of mma.cuh, each written transposed;
-// lane i supplies the address of row i % 8 of matrix i / 8.
+// Four 8x8 matrices of 16-bit elements in the fragment layout of mma.cuh; lane i supplies the
+// address of row i % 8 of matrix i / 8.
+__device__ __forceinline__ void StoreMatrix4(std::uint32_t address, const std::uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(address),
+               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+// The same, each written transposed.
 __device__ __forceinline__ void StoreMatrix4Transposed(std::uint32_t address,
                                                        const std::uint32_t (&r)[4]) {
   asm volatile(
@@ -136,6 +142,28 @@ __device__ __forceinline__ void TensorCopyMulticast(std::uint32_t destination,
       "l"(map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "h"(blocks),
       "l"(cache_policy)
       : "memory");
+}
+
+// A box from this block's shared memory out to the tensor, what lies outside of it left out. Part
+// of the bulk group that the thread is gathering; ordinary writes to the box need FenceProxyAsync
+// first.
+__device__ __forceinline__ void TensorStore(const CUtensorMap* map, const BoxPlace& at,
+                                            std::uint32_t source) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];\n" ::"l"(
+          map),
+      "r"(source), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w)
+      : "memory");
+}
+__device__ __forceinline__ void BulkStoreCommit() {
+  asm volatile("cp.async.bulk.commit_group;\n" ::: "memory");
+}
+// Until all of this thread's bulk groups have read their shared memory, or have written as well.
+__device__ __forceinline__ void BulkStoreWaitRead() {
+  asm volatile("cp.async.bulk.wait_group.read 0;\n" ::: "memory");
+}
+__device__ __forceinline__ void BulkStoreWait() {
+  asm volatile("cp.async.bulk.wait_group 0;\n" ::: "memory");
 }
 
 // Contiguous bytes (a multiple of 16, both addresses 16-byte aligned) into this block.

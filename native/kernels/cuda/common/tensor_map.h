@@ -13,8 +13,8 @@ namespace batch_invariant::cuda {
 
 // A rank-4 tensor of a 16-bit type, innermost dimension (contiguous) first. Strides are in
 // elements, multiples of 8; that of a dimension of size 1 is ignored. data is 16-byte aligned. The
-// box is at most 64 elements (128 bytes) wide and is stored in the 128-byte swizzle; what it covers
-// outside the tensor reads as zero.
+// box is 64 elements (128 bytes) wide and lies in shared memory in the 128-byte swizzle, or 32, in
+// the 64-byte one; what it covers outside the tensor reads as zero and is not written.
 struct TensorMapShape {
   ElementType type;
   const void* data;

@@ -9,7 +9,8 @@
 // multiply. Blocks of a cluster share operands: each fetches its share of a tile and multicasts it.
 // Blocks are persistent, so the ring runs on across output tiles. Few rows of a are multiplied the
 // other way round, columns of b times rows of a: a product of the tensor cores has 64 rows, but as
-// few as 8 columns, and reads all of both from shared memory.
+// few as 8 columns, and reads all of both from shared memory. Large tiles leave through shared
+// memory by bulk tensor stores, which go on while the next tile is multiplied.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_SM90_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_GEMM_GEMM_SM90_CUH_
 
@@ -20,6 +21,7 @@
 #include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/common/pace.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
+#include "kernels/cuda/gemm/box.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/packed_layout.h"
 #include "kernels/cuda/gemm/store_transposed.cuh"
@@ -30,13 +32,15 @@ namespace batch_invariant::cuda {
 
 // kRowsA x kN outputs a block; kAtoms x 64 of K a stage; kClusterM x kClusterN blocks a cluster.
 // One consumer warpgroup for 64 of kM rows; kRowsA below kM: rows past it are multiplied with
-// whatever follows in shared memory and never stored. kTransposed: the same of the kN columns, one
-// warpgroup for up to 64 of them.
+// whatever follows in shared memory and never stored. A warpgroup has room for kStagedColumns of
+// its outputs on their way out; 0: they are stored from registers. kTransposed: what is said of kM
+// holds of the kN columns, one warpgroup for up to 64 of them.
 template <int kM_, int kN_, int kAtoms_, int kStages_, int kClusterM_ = 1, int kClusterN_ = 1,
-          int kRowsA_ = kM_, bool kTransposed_ = false>
+          int kRowsA_ = kM_, int kStagedColumns_ = 0, bool kTransposed_ = false>
 struct Sm90Shape {
   static constexpr int kM = kM_, kN = kN_, kAtoms = kAtoms_, kStages = kStages_;
   static constexpr int kClusterM = kClusterM_, kClusterN = kClusterN_, kRowsA = kRowsA_;
+  static constexpr int kStagedColumns = kStagedColumns_;
   static constexpr bool kTransposed = kTransposed_;
 
   static constexpr int kConsumerWarps = kM / 16;
@@ -45,16 +49,25 @@ struct Sm90Shape {
   static constexpr bool kMoveRegisters = kConsumerWarps == 8;
   static constexpr int kAtomBytesA = kRowsA * 128, kAtomBytesB = kN * 128;
   static constexpr int kStageBytes = kAtoms * (kAtomBytesA + kAtomBytesB);
+  static constexpr int kStagingBytes = kStagedColumns * 64 * 2;  // of a warpgroup
   // What the last stage's products read past its columns.
   static constexpr int kPastBytes = kTransposed ? (kM - kN) * 128 : 0;
   // Base alignment of the 128-byte swizzle, and the two barriers of each stage.
-  static constexpr int kSharedBytes = 1024 + kStages * kStageBytes + kStages * 16 + kPastBytes;
+  static constexpr int kSharedBytes =
+      1024 + kStages * kStageBytes + kM / 64 * kStagingBytes + kStages * 16 + kPastBytes;
   static_assert(kSharedBytes + 16 <= 227 * 1024);
   static_assert(kRowsA % (8 * kClusterN) == 0 && kN % (8 * kClusterM) == 0);
-  static_assert(kRowsA == kM || kTransposed || (kStageBytes >= kM * 128 && kStages > 1));
-  static_assert(!kTransposed ||
-                (kM == 64 && kN <= 64 && kN % 16 == 0 && kClusterM == 1 && kClusterN == 1));
+  static_assert(kRowsA == kM || kTransposed ||
+                (kStageBytes >= kM * 128 && kStages > 1 && kStagedColumns == 0));
+  static_assert(!kTransposed || (kM == 64 && kN <= 64 && kN % 16 == 0 && kClusterM == 1 &&
+                                 kClusterN == 1 && kStagedColumns == 0));
 };
+
+// Width of the boxes in which a tile kColumns of y wide leaves; 0: from registers.
+template <typename Shape, int kColumns>
+inline constexpr int kBoxColumns = Shape::kStagedColumns == 0 || kColumns % 32 != 0 ? 0
+                                   : kColumns % 64 == 0                             ? 64
+                                                                                    : 32;
 
 // Place in the ring of stages; `phase` is the parity of the barriers' current use.
 template <int kStages>
@@ -84,6 +97,7 @@ struct Sm90Params {
 template <typename Shape>
 struct Sm90Ring {
   std::uint32_t stages;    // shared address of stage 0
+  std::uint32_t staging;   // of warpgroup 0
   std::uint32_t barriers;  // full[0..kStages), then empty[0..kStages)
 
   __device__ __forceinline__ std::uint32_t Full(int stage) const { return barriers + 8 * stage; }
@@ -202,25 +216,41 @@ __device__ __forceinline__ void Sm90Produce(const Sm90Ring<Shape>& ring, const C
   }
 }
 
-// Rows g and g + 8 of kCount blocks of 8 columns in the accumulator layout of mma.cuh, stored as 16
-// bytes a lane where alignment allows. kFinished: acc are values of y, not sums.
-template <typename T, int kCount, bool kFinished = false>
-__device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int row, int column,
-                                            int lane, float (&acc)[4 * kCount]) {
-  const int g = lane / 4, t = lane % 4;
+// The sums of rows g and g + 8 of kCount blocks of 8 columns, in the accumulator layout of mma.cuh,
+// become values of y.
+template <typename T, int kCount>
+__device__ __forceinline__ void FinishBlocks(const Epilogue<T>& e, int row, int column, int lane,
+                                             float (&acc)[4 * kCount]) {
   // Scaling and c are kept out of the common path: this code is unrolled over all accumulators.
-  if (!kFinished && e.Plain()) {
+  if (e.Plain()) {
 #pragma unroll
     for (int i = 0; i < 4 * kCount; ++i) acc[i] = e.Sum(acc[i]);
-  } else if (!kFinished) {
+  } else {
 #pragma unroll
     for (int i = 0; i < 4 * kCount; ++i) {
       // What lies outside is not stored; c is read within bounds.
-      const int r = min(row + g + i / 2 % 2 * 8, e.m - 1);
-      const int c = min(column + i / 4 * 8 + 2 * t + i % 2, e.n - 1);
+      const int r = min(row + lane / 4 + i / 2 % 2 * 8, e.m - 1);
+      const int c = min(column + i / 4 * 8 + 2 * (lane % 4) + i % 2, e.n - 1);
       acc[i] = e.Scale(r, c, e.Sum(acc[i]));
     }
   }
+}
+
+// The values of kCount blocks that are a gate and an up matrix in turn.
+template <typename T, int kCount>
+__device__ __forceinline__ void GateBlocks(const Epilogue<T>& e, const float (&acc)[4 * kCount],
+                                           float (&gated)[2 * kCount]) {
+#pragma unroll
+  for (int i = 0; i < 2 * kCount; ++i) {
+    gated[i] = e.Gate(acc[i / 4 * 8 + i % 4], acc[i / 4 * 8 + 4 + i % 4]);
+  }
+}
+
+// The values stored as 16 bytes a lane where alignment allows.
+template <typename T, int kCount>
+__device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int row, int column,
+                                            int lane, const float (&acc)[4 * kCount]) {
+  const int g = lane / 4, t = lane % 4;
   T* y = e.y + batch * e.y_batch_stride + row * e.y_row_stride + column;
   if (e.wide && column + 8 * kCount <= e.n) {
     constexpr int kQuads = kCount / 4;
@@ -271,16 +301,81 @@ __device__ __forceinline__ void StoreBlocks(const Epilogue<T>& e, int batch, int
   }
 }
 
-// The same for kCount blocks that are a gate and an up matrix in turn.
-template <typename T, int kCount>
-__device__ __forceinline__ void StoreGatedBlocks(const Epilogue<T>& e, int row, int column,
-                                                 int lane, const float (&acc)[4 * kCount]) {
-  float gated[2 * kCount];
+// The 64 rows of a warpgroup by bulk tensor stores: as many columns at a time as `staging` holds,
+// once the stores before have read it. Values in the same layout, 64 rows by kColumns, from `place`
+// on: a column, a row and a batch.
+template <typename Shape, typename T, int kColumns>
+__device__ __forceinline__ void StoreBoxes(const Epilogue<T>& e, const CUtensorMap* map_y,
+                                           const BoxPlace& place, int group, std::uint32_t staging,
+                                           const float (&value)[kColumns / 2]) {
+  constexpr int kBox = kBoxColumns<Shape, kColumns>, kBoxBytes = kBox * 64 * 2;
+  const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  // Matrix lane / 8 of four: rows 8 * (matrix % 2) of this warp's, the 16-byte chunk matrix / 2 of
+  // two.
+  const std::uint32_t write = staging + BoxOffset<kBox>(warp * 16 + lane % 16, lane / 16);
 #pragma unroll
-  for (int i = 0; i < 2 * kCount; ++i) {
-    gated[i] = e.Gate(acc[i / 4 * 8 + i % 4], acc[i / 4 * 8 + 4 + i % 4]);
+  for (int first = 0; first < kColumns; first += Shape::kStagedColumns) {
+    constexpr int kStep = Shape::kStagedColumns;
+    const int end = first + kStep < kColumns ? first + kStep : kColumns;
+    if (warp == 0 && ElectLane()) BulkStoreWaitRead();
+    WarpgroupSync(group);
+#pragma unroll
+    for (int column = first; column < end; column += 16) {
+      std::uint32_t words[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        words[i] = PackPair<T>(value[column / 2 + 2 * i], value[column / 2 + 2 * i + 1]);
+      }
+      const int box = (column - first) / kBox, pair = column % kBox / 16;
+      StoreMatrix4((write + box * kBoxBytes) ^ (pair * 32), words);
+    }
+    FenceProxyAsync();
+    WarpgroupSync(group);
+    if (!e.wide) {
+#pragma unroll 1
+      for (int column = first; column < end; column += kBox) {
+        StoreBoxElements<kBox>(e, place.z, place.y, place.x + column, 64,
+                               staging + (column - first) / kBox * kBoxBytes);
+      }
+    } else if (warp == 0 && ElectLane()) {
+#pragma unroll
+      for (int column = first; column < end; column += kBox) {
+        const int x = place.x + column;
+        if (x >= e.n) break;
+        TensorStore(map_y, {x, place.y, place.z, 0}, staging + (column - first) / kBox * kBoxBytes);
+      }
+      BulkStoreCommit();
+    }
+    __syncwarp();
   }
-  StoreBlocks<T, kCount / 2, true>(e, 0, row, column, lane, gated);
+}
+
+// A warpgroup's 64 rows from `row` on and the kN columns of b from `column` on.
+template <typename T, typename Shape, bool kGated>
+__device__ __forceinline__ void Sm90Store(const Sm90Ring<Shape>& ring, const Epilogue<T>& e,
+                                          const CUtensorMap* map_y, int group, int batch, int row,
+                                          int column, float (&acc)[Shape::kN / 2]) {
+  constexpr int kBlocks = Shape::kN / 8;
+  constexpr int kColumns = kGated ? Shape::kN / 2 : Shape::kN;  // of y
+  const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  const int warp_row = row + warp * 16, y_column = kGated ? column / 2 : column;
+  if (row >= e.m || y_column >= e.n || warp * 16 >= Shape::kRowsA) return;
+  const auto store = [&](const float(&value)[kColumns / 2]) {
+    if constexpr (kBoxColumns<Shape, kColumns> != 0) {
+      StoreBoxes<Shape, T, kColumns>(e, map_y, {y_column, row, batch, 0}, group,
+                                     ring.staging + group * Shape::kStagingBytes, value);
+    } else if (warp_row < e.m) {
+      StoreBlocks<T, kColumns / 8>(e, batch, warp_row, y_column, lane, value);
+    }
+  };
+  if constexpr (kGated) {
+    float gated[kColumns / 2];
+    GateBlocks<T, kBlocks>(e, acc, gated);
+    store(gated);
+  } else {
+    FinishBlocks<T, kBlocks>(e, warp_row, column, lane, acc);
+    store(acc);
+  }
 }
 
 // The sums of one tile over K, from the ring's position on; what they are of is the caller's:
@@ -317,11 +412,11 @@ __device__ __forceinline__ void Sm90Accumulate(const Sm90Ring<Shape>& ring,
 // the plain stores.
 template <typename T, typename Shape, bool kGated>
 __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
-                                            const Epilogue<T>& epilogue, const Sm90Params& params,
-                                            int rank, int cluster, int clusters) {
+                                            const Epilogue<T>& epilogue, const CUtensorMap* map_y,
+                                            const Sm90Params& params, int rank, int cluster,
+                                            int clusters) {
   const int group =
       Shape::kM == 64 ? 0 : __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128 - 1, 0);
-  const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   RingPosition<Shape::kStages> at;
   for (int tile = cluster; tile < params.order.count(); tile += clusters) {
     float acc[Shape::kN / 2] = {};
@@ -340,17 +435,13 @@ __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
 
     int batch, m, n;
     params.order.Locate(tile, &batch, &m, &n);
-    const int row =
-        (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kRowsA + group * 64 + warp * 16;
-    const int column = (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN;
-    if (row >= epilogue.m || warp * 16 >= Shape::kRowsA) continue;
-    if constexpr (kGated) {
-      if (column / 2 < epilogue.n) {
-        StoreGatedBlocks<T, Shape::kN / 8>(epilogue, row, column / 2, lane, acc);
-      }
-    } else if (column < epilogue.n) {
-      StoreBlocks<T, Shape::kN / 8>(epilogue, batch, row, column, lane, acc);
-    }
+    Sm90Store<T, Shape, kGated>(
+        ring, epilogue, map_y, group, batch,
+        (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kRowsA + group * 64,
+        (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN, acc);
+  }
+  if constexpr (Shape::kStagedColumns > 0) {
+    if (threadIdx.x / 32 % 4 == 0 && ElectLane()) BulkStoreWait();
   }
 }
 
@@ -394,14 +485,16 @@ __device__ __forceinline__ void Sm90ConsumeTransposed(const Sm90Ring<Shape>& rin
 template <typename T, typename Shape, bool kGated>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     GemmSm90(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
-             const Epilogue<T> epilogue, const Sm90Params params) {
+             const Epilogue<T> epilogue, const Sm90Params params,
+             const __grid_constant__ CUtensorMap map_y) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   LaunchDependents();
   extern __shared__ unsigned char shared[];
   constexpr int kClusterBlocks = Shape::kClusterM * Shape::kClusterN;
   Sm90Ring<Shape> ring;
   ring.stages = (SharedAddress(shared) + 1023) & ~1023u;
-  ring.barriers = ring.stages + Shape::kStages * Shape::kStageBytes;
+  ring.staging = ring.stages + Shape::kStages * Shape::kStageBytes;
+  ring.barriers = ring.staging + Shape::kM / 64 * Shape::kStagingBytes;
   const int rank = kClusterBlocks == 1 ? 0 : ClusterBlockRank();
   const int cluster = blockIdx.x / kClusterBlocks, clusters = gridDim.x / kClusterBlocks;
   __shared__ std::uint64_t came_barrier;  // a is there
@@ -442,7 +535,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     if constexpr (Shape::kTransposed) {
       Sm90ConsumeTransposed<T, Shape>(ring, epilogue, params, cluster, clusters);
     } else {
-      Sm90Consume<T, Shape, kGated>(ring, epilogue, params, rank, cluster, clusters);
+      Sm90Consume<T, Shape, kGated>(ring, epilogue, &map_y, params, rank, cluster, clusters);
     }
     __syncwarp();
   }

@@ -45,6 +45,18 @@ Status LaunchGemmSm90(const GemmArgs& g, const DeviceInfo& device, Stream stream
                       &map_b));
   }
 
+  const Epilogue<T> epilogue = MakeEpilogue<T>(g);
+  const int box = g.silu_gated ? kBoxColumns<Shape, Shape::kN / 2> : kBoxColumns<Shape, Shape::kN>;
+  CUtensorMap map_y = {};
+  if (box > 0 && epilogue.wide) {
+    BATCH_INVARIANT_RETURN_IF_ERROR(MakeTensorMap({g.type,
+                                                   g.y,
+                                                   {epilogue.n, g.m, g.batch, 1},
+                                                   {g.y_row_stride, g.y_batch_stride, 0},
+                                                   {box, 64, 1, 1}},
+                                                  &map_y));
+  }
+
   constexpr int kClusterBlocks = Shape::kClusterM * Shape::kClusterN;
   const std::int64_t clusters_m = CeilDiv(g.m, Shape::kRowsA * Shape::kClusterM);
   const std::int64_t clusters_n = CeilDiv(g.n, Shape::kN * Shape::kClusterN);
@@ -76,7 +88,7 @@ Status LaunchGemmSm90(const GemmArgs& g, const DeviceInfo& device, Stream stream
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = kClusterBlocks > 1 ? 2 : 1;
-  return ToStatus(cudaLaunchKernelEx(&config, kernel, map_a, map_b, MakeEpilogue<T>(g), params),
+  return ToStatus(cudaLaunchKernelEx(&config, kernel, map_a, map_b, epilogue, params, map_y),
                   "GemmSm90");
 }
 

@@ -22,17 +22,17 @@ constexpr GemmKernel MakeSm90Kernel(const char* name) {
           &LaunchGemmSm90<T, Shape>};
 }
 
-// Arguments of a shape: m, n, atoms, stages, cluster m, cluster n, fetched rows, transposed. A name
-// is rows x columns a block, then the cluster if it is more than one block.
+// Arguments of a shape: m, n, atoms, stages, cluster m, cluster n, fetched rows, staged columns,
+// transposed. A name is rows x columns a block, then the cluster if it is more than one block.
 
 // Weights stream once, so a block takes few columns and keeps a deep ring. Which n leaves the
 // fewest blocks idle depends on N alone: 32 suits 4096, 48 suits 6144.
 template <typename T>
 std::span<const GemmKernel> Sm90FewRows() {
   static constexpr GemmKernel kKernels[] = {
-      MakeSm90Kernel<T, Sm90Shape<64, 32, 2, 20, 1, 1, 8, true>>("wgmma_8x32"),
-      MakeSm90Kernel<T, Sm90Shape<64, 48, 2, 14, 1, 1, 8, true>>("wgmma_8x48"),
-      MakeSm90Kernel<T, Sm90Shape<64, 64, 2, 11, 1, 1, 8, true>>("wgmma_8x64"),
+      MakeSm90Kernel<T, Sm90Shape<64, 32, 2, 20, 1, 1, 8, 0, true>>("wgmma_8x32"),
+      MakeSm90Kernel<T, Sm90Shape<64, 48, 2, 14, 1, 1, 8, 0, true>>("wgmma_8x48"),
+      MakeSm90Kernel<T, Sm90Shape<64, 64, 2, 11, 1, 1, 8, 0, true>>("wgmma_8x64"),
       MakeSm90Kernel<T, Sm90Shape<64, 32, 2, 16, 1, 1, 16>>("wgmma_16x32"),
       MakeSm90Kernel<T, Sm90Shape<64, 48, 2, 12, 1, 1, 16>>("wgmma_16x48"),
       MakeSm90Kernel<T, Sm90Shape<64, 64, 2, 10, 1, 1, 16>>("wgmma_16x64"),
@@ -42,7 +42,7 @@ std::span<const GemmKernel> Sm90FewRows() {
       MakeSm90Kernel<T, Sm90Shape<64, 32, 2, 8>>("wgmma_64x32"),
       MakeSm90Kernel<T, Sm90Shape<64, 48, 2, 7>>("wgmma_64x48"),
       MakeSm90Kernel<T, Sm90Shape<64, 64, 2, 6>>("wgmma_64x64"),
-      MakeSm90Kernel<T, Sm90Shape<64, 128, 2, 4>>("wgmma_64x128"),
+      MakeSm90Kernel<T, Sm90Shape<64, 128, 2, 4, 1, 1, 64, 128>>("wgmma_64x128"),
   };
   return kKernels;
 }
@@ -51,13 +51,13 @@ std::span<const GemmKernel> Sm90FewRows() {
 template <typename T>
 std::span<const GemmKernel> Sm90ManyRows() {
   static constexpr GemmKernel kKernels[] = {
-      MakeSm90Kernel<T, Sm90Shape<128, 64, 1, 8>>("wgmma_128x64"),
-      MakeSm90Kernel<T, Sm90Shape<128, 96, 1, 7>>("wgmma_128x96"),
-      MakeSm90Kernel<T, Sm90Shape<128, 128, 1, 6>>("wgmma_128x128"),
-      MakeSm90Kernel<T, Sm90Shape<128, 192, 1, 5>>("wgmma_128x192"),
-      MakeSm90Kernel<T, Sm90Shape<128, 192, 1, 5, 2, 1>>("wgmma_128x192_c21"),
-      MakeSm90Kernel<T, Sm90Shape<128, 256, 1, 4>>("wgmma_128x256"),
-      MakeSm90Kernel<T, Sm90Shape<128, 256, 1, 4, 2, 1>>("wgmma_128x256_c21"),
+      MakeSm90Kernel<T, Sm90Shape<128, 64, 1, 8, 1, 1, 128, 64>>("wgmma_128x64"),
+      MakeSm90Kernel<T, Sm90Shape<128, 96, 1, 7, 1, 1, 128, 96>>("wgmma_128x96"),
+      MakeSm90Kernel<T, Sm90Shape<128, 128, 1, 6, 1, 1, 128, 128>>("wgmma_128x128"),
+      MakeSm90Kernel<T, Sm90Shape<128, 192, 1, 4, 1, 1, 128, 192>>("wgmma_128x192"),
+      MakeSm90Kernel<T, Sm90Shape<128, 192, 1, 4, 2, 1, 128, 192>>("wgmma_128x192_c21"),
+      MakeSm90Kernel<T, Sm90Shape<128, 256, 1, 4, 1, 1, 128, 128>>("wgmma_128x256"),
+      MakeSm90Kernel<T, Sm90Shape<128, 256, 1, 4, 2, 1, 128, 128>>("wgmma_128x256_c21"),
   };
   return kKernels;
 }

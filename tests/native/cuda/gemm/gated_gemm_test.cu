@@ -110,6 +110,7 @@ TYPED_TEST(GatedGemmTest, EveryKernelHasTheBytesOfTheNodes) {
   for (const auto& [n, k] : std::vector<Shape>{{72, 200}, {8, 64}, {264, 1024}, {520, 4096}}) {
     RunEveryKernel<T>(n, k, {1, 7, 16, 33, 64, 130, 300}, &kernels_run);
   }
+  if (sizeof(T) == 2) RunEveryKernel<T>(2056, 320, {1600}, &kernels_run);  // tiles in a row
   ExpectKernels(kernels_run, sizeof(T));
 }
 

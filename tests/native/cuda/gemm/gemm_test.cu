@@ -89,6 +89,52 @@ TYPED_TEST(GemmTest, EveryKernelGivesTheReferenceBytes) {
   EXPECT_GT(kernels_run, 0);
 }
 
+// More tiles than blocks, so that a tile leaves while the next one is multiplied; few and many
+// steps of K, fewer and more than a ring has stages. y has columns that belong to no one, which
+// keep their bytes, and rows that are 16-byte aligned or are not.
+TYPED_TEST(GemmTest, TilesFollowOneAnother) {
+  using T = TypeParam;
+  if constexpr (sizeof(T) == 2) {
+    const DeviceInfo device = Device();
+    int kernels_run = 0;
+    for (const Shape& s :
+         {Shape{3000, 4104, 64}, Shape{3000, 4104, 328}, Shape{2500, 2072, 1096}}) {
+      Buffer<T> a(s.m * s.k), b(s.n * s.k), expected(s.m * s.n);
+      Randomize(a.data(), a.size(), s.k);
+      Randomize(b.data(), b.size(), s.k);
+      TestFixture::Reference(a.data(), b.data(), s.m, s.n, s.k, s.k, expected.data());
+      Buffer<unsigned char> packed(PackedGemmWeightBytes(ElementTypeOf<T>(), s.k, s.n));
+      ASSERT_STATUS_OK(PackGemmWeights(ElementTypeOf<T>(), s.k, s.n, {b.data(), 1, s.k},
+                                       packed.data(), nullptr));
+      for (const std::int64_t pad : {8, 3}) {
+        const std::int64_t stride = s.n + pad;
+        Buffer<T> y(s.m * stride), untouched(s.m * pad);
+        GemmArgs g = TestFixture::Args(a.data(), b.data(), s.m, s.n, s.k, s.k, y.data());
+        g.y_row_stride = stride;
+        for (const bool is_packed : {false, true}) {
+          if (is_packed) {
+            g.b = {};
+            g.packed_b = packed.data();
+          }
+          for (const GemmKernel& kernel : GemmKernels()) {
+            if (!Serves(kernel, g, device)) continue;
+            y.Poison();
+            ASSERT_STATUS_OK(kernel.launch(g, device, nullptr));
+            ASSERT_CUDA(cudaDeviceSynchronize()) << kernel.name;
+            EXPECT_EQ(Differences(y.data(), stride, expected.data(), s.n, s.m, s.n), 0u)
+                << kernel.name << " k " << s.k << " pad " << pad << " packed " << is_packed;
+            EXPECT_EQ(Differences(y.data() + s.n, stride, untouched.data(), pad, s.m, pad), 0u)
+                << kernel.name << " wrote outside of y, pad " << pad;
+            EXPECT_TRUE(y.GuardsIntact()) << kernel.name;
+            ++kernels_run;
+          }
+        }
+      }
+    }
+    EXPECT_GT(kernels_run, 0);
+  }
+}
+
 // Small enough for compute-sanitizer: b by rows, by columns and packed, and gated.
 TYPED_TEST(GemmTest, EachKernelOnce) {
   using T = TypeParam;
