@@ -47,6 +47,9 @@ struct NBitsShape {
   // through shared memory.
   static constexpr int kStagedTokens = 16;
   static constexpr int kStagingBytes = kTokens >= 64 ? kGroups * kStagedTokens * 128 : 0;
+  // Whether gating is a kernel of its own: with many rows it is much code between the products and
+  // the plain stores.
+  static constexpr bool kGatesApart = kTokens >= 64;
   static_assert(kTiles % 4 == 0 && (kRuns == 1 || kRecords == 1));
 };
 
@@ -61,8 +64,8 @@ struct NBitsParams {
   int stage_bytes;
   Order order;
   int run_records;  // records along K that share an accumulator
-  int ready;  // 0 or 1: the weights may be read before the kernels ahead have finished
-  int pace;   // cycles a stage of those early weights
+  int ready;        // 0 or 1: the weights may be read before the kernels ahead have finished
+  int pace;         // cycles a stage of those early weights
   int whole;  // 0 or 1: K is whole tiles of 64, so that one copy brings the rows of a of a stage
 };
 
@@ -141,8 +144,7 @@ __device__ __forceinline__ void NBitsProduceTiles(const NBitsRing& ring,
 
   NBitsPosition at;
   for (int step = 0; step < early; ++step) at.Advance(ring.stages);
-  for (int tile = blockIdx.x, first = early; tile < p.order.count();
-       tile += gridDim.x, first = 0) {
+  for (int tile = blockIdx.x, first = early; tile < p.order.count(); tile += gridDim.x, first = 0) {
     enter(tile);
     for (int step = first; step < steps; ++step) {
       BarrierWait(ring.Empty(at.stage), at.phase ^ 1);
@@ -294,7 +296,7 @@ __device__ __forceinline__ void StoreStaged(const Epilogue<T>& e, int row0, int 
   }
 }
 
-// The same with e.gated, column0 of y: the first eight weight rows of a warp are of the gate
+// The same for a gate, column0 of y: the first eight weight rows of a warp are of the gate
 // matrix, the others of the up matrix. 32 rows at a time by the 32 columns of y of a warpgroup.
 template <typename T, int kCount>
 __device__ __forceinline__ void StoreGatedStaged(const Epilogue<T>& e, int row0, int column0,
@@ -313,8 +315,8 @@ __device__ __forceinline__ void StoreGatedStaged(const Epilogue<T>& e, int row0,
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int first = 16 * block + 4 * i;
-      words[i] = PackPair<T>(e.Gate(acc[first], acc[first + 2]),
-                             e.Gate(acc[first + 1], acc[first + 3]));
+      words[i] =
+          PackPair<T>(e.Gate(acc[first], acc[first + 2]), e.Gate(acc[first + 1], acc[first + 3]));
     }
     StoreMatrix4Transposed(write, words);
     WarpgroupSync(group);
@@ -428,7 +430,7 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
   }
 }
 
-template <typename T, int kBits, bool kZeros, typename Shape, typename Order>
+template <typename T, int kBits, bool kZeros, bool kGated, typename Shape, typename Order>
 __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilogue<T>& all,
                                              const NBitsParams<Order>& p) {
   const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
@@ -454,23 +456,23 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
     if constexpr (Shape::kStagingBytes > 0) {
       const int group = warp / 4, column = (n * Shape::kGroups + group) * 64;
       const std::uint32_t staging = ring.Staging() + group * Shape::kStagedTokens * 128;
-      if (epilogue.gated) {
+      if constexpr (kGated) {
         StoreGatedStaged<T>(epilogue, row0, column / 2, group, staging, acc);
-        continue;
-      }
-      if (epilogue.Plain()) {
-#pragma unroll
-        for (float& x : acc) x = epilogue.Sum(x);
       } else {
+        if (epilogue.Plain()) {
 #pragma unroll
-        for (int i = 0; i < Shape::kTokens / 2; ++i) {
-          // c is read within bounds; what lies outside is not stored.
-          const int row = min(row0 + i / 4 * 8 + lane % 4 * 2 + i % 2, epilogue.m - 1);
-          const int at = min(column0 + lane / 4 + i / 2 % 2 * 8, epilogue.n - 1);
-          acc[i] = epilogue.Scale(row, at, epilogue.Sum(acc[i]));
+          for (float& x : acc) x = epilogue.Sum(x);
+        } else {
+#pragma unroll
+          for (int i = 0; i < Shape::kTokens / 2; ++i) {
+            // c is read within bounds; what lies outside is not stored.
+            const int row = min(row0 + i / 4 * 8 + lane % 4 * 2 + i % 2, epilogue.m - 1);
+            const int at = min(column0 + lane / 4 + i / 2 % 2 * 8, epilogue.n - 1);
+            acc[i] = epilogue.Scale(row, at, epilogue.Sum(acc[i]));
+          }
         }
+        StoreStaged<T>(epilogue, row0, column, group, staging, acc);
       }
-      StoreStaged<T>(epilogue, row0, column, group, staging, acc);
     } else {
       if ((epilogue.gated ? column0 / 2 : column0) >= epilogue.n) continue;
 #pragma unroll
@@ -485,7 +487,8 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <typename T, int kBits, bool kZeros, typename Shape, typename Order>
+// kGated: GemmArgs::silu_gated, in kernels that gate apart; the others look at the epilogue.
+template <typename T, int kBits, bool kZeros, bool kGated, typename Shape, typename Order>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     NBitsSm90(const __grid_constant__ CUtensorMap map_a, const Epilogue<T> epilogue,
               const NBitsParams<Order> params) {
@@ -520,7 +523,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   } else {
     BlockSync<Shape::kThreads>();
     if constexpr (Shape::kMoveRegisters) RegistersRaise<232>();
-    NBitsConsume<T, kBits, kZeros, Shape>(ring, epilogue, params);
+    NBitsConsume<T, kBits, kZeros, kGated, Shape>(ring, epilogue, params);
   }
 #endif
 }

@@ -60,8 +60,12 @@ Status LaunchNBitsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
   NBitsParams<Order> params;
   BATCH_INVARIANT_RETURN_IF_ERROR((MakeNBitsParams<kBits, Shape>(
       plan, args, order, device, Shape::kTiles * Shape::kRecords, Shape::kStagingBytes, &params)));
-  auto* kernel = params.layout.has_zeros ? &NBitsSm90<T, kBits, true, Shape, Order>
-                                         : &NBitsSm90<T, kBits, false, Shape, Order>;
+  constexpr bool kApart = Shape::kGatesApart && !Order::kOnDevice;
+  auto* plain = params.layout.has_zeros ? &NBitsSm90<T, kBits, true, false, Shape, Order>
+                                        : &NBitsSm90<T, kBits, false, false, Shape, Order>;
+  auto* gated = params.layout.has_zeros ? &NBitsSm90<T, kBits, true, kApart, Shape, Order>
+                                        : &NBitsSm90<T, kBits, false, kApart, Shape, Order>;
+  auto* kernel = args.silu_gated ? gated : plain;
   const bool whole = params.whole;
   return LaunchNBits<T>(kernel, plan, args, device, tiles, Shape::kThreads, Shape::kStagingBytes,
                         {plan.type,
