@@ -93,6 +93,15 @@ __device__ __forceinline__ void WarpgroupSync(int group) {
   asm volatile("barrier.cta.sync %0, 128;\n" ::"r"(3 + group) : "memory");
 }
 
+// Two consumer warpgroups that take turns: TurnSync returns when it is `group`'s turn, which the
+// other one says with TurnArrive(group), once for each TurnSync.
+__device__ __forceinline__ void TurnSync(int group) {
+  asm volatile("barrier.cta.sync %0, 256;\n" ::"r"(8 + group) : "memory");
+}
+__device__ __forceinline__ void TurnArrive(int group) {
+  asm volatile("barrier.cta.arrive %0, 256;\n" ::"r"(8 + group) : "memory");
+}
+
 // Four 8x8 matrices of 16-bit elements in the fragment layout of mma.cuh; lane i supplies the
 // address of row i % 8 of matrix i / 8.
 __device__ __forceinline__ void StoreMatrix4(std::uint32_t address, const std::uint32_t (&r)[4]) {

@@ -34,16 +34,21 @@ namespace batch_invariant::cuda {
 // One consumer warpgroup for 64 of kM rows; kRowsA below kM: rows past it are multiplied with
 // whatever follows in shared memory and never stored. A warpgroup has room for kStagedColumns of
 // its outputs on their way out; 0: they are stored from registers. kTransposed: what is said of kM
-// holds of the kN columns, one warpgroup for up to 64 of them.
+// holds of the kN columns, one warpgroup for up to 64 of them. kTurns: two consumer warpgroups that
+// multiply whole tiles by turns, so that one's stores hide behind the other's products.
 template <int kM_, int kN_, int kAtoms_, int kStages_, int kClusterM_ = 1, int kClusterN_ = 1,
-          int kRowsA_ = kM_, int kStagedColumns_ = 0, bool kTransposed_ = false>
+          int kRowsA_ = kM_, int kStagedColumns_ = 0, bool kTransposed_ = false,
+          bool kTurns_ = false>
 struct Sm90Shape {
   static constexpr int kM = kM_, kN = kN_, kAtoms = kAtoms_, kStages = kStages_;
   static constexpr int kClusterM = kClusterM_, kClusterN = kClusterN_, kRowsA = kRowsA_;
   static constexpr int kStagedColumns = kStagedColumns_;
-  static constexpr bool kTransposed = kTransposed_;
+  static constexpr bool kTransposed = kTransposed_, kTurns = kTurns_;
 
-  static constexpr int kConsumerWarps = kM / 16;
+  static constexpr int kGroups = kTurns ? 2 : kM / 64;   // consumer warpgroups
+  static constexpr int kParts = kTurns ? kM / 64 : 1;    // of 64 rows, a warpgroup and tile
+  static constexpr int kReaders = kTurns ? 4 : kM / 16;  // warps that read a stage
+  static constexpr int kConsumerWarps = 4 * kGroups;
   static constexpr int kProducerWarps = 4;
   static constexpr int kThreads = 32 * (kConsumerWarps + kProducerWarps);
   static constexpr bool kMoveRegisters = kConsumerWarps == 8;
@@ -54,7 +59,7 @@ struct Sm90Shape {
   static constexpr int kPastBytes = kTransposed ? (kM - kN) * 128 : 0;
   // Base alignment of the 128-byte swizzle, and the two barriers of each stage.
   static constexpr int kSharedBytes =
-      1024 + kStages * kStageBytes + kM / 64 * kStagingBytes + kStages * 16 + kPastBytes;
+      1024 + kStages * kStageBytes + kGroups * kStagingBytes + kStages * 16 + kPastBytes;
   static_assert(kSharedBytes + 16 <= 227 * 1024);
   static_assert(kRowsA % (8 * kClusterN) == 0 && kN % (8 * kClusterM) == 0);
   static_assert(kRowsA == kM || kTransposed ||
@@ -77,6 +82,14 @@ struct RingPosition {
   __device__ __forceinline__ void Advance() {
     if (++stage == kStages) {
       stage = 0;
+      phase ^= 1;
+    }
+  }
+  __device__ __forceinline__ void Advance(int stages) {
+    stage += stages % kStages;
+    phase ^= stages / kStages & 1;
+    if (stage >= kStages) {
+      stage -= kStages;
       phase ^= 1;
     }
   }
@@ -378,14 +391,20 @@ __device__ __forceinline__ void Sm90Store(const Sm90Ring<Shape>& ring, const Epi
   }
 }
 
-// The sums of one tile over K, from the ring's position on; what they are of is the caller's:
-// multiply(descriptor of the stage, acc) issues its products.
-template <typename Shape, int kSums, typename Multiply>
+// The sums of one tile over K, from the ring's position on, in kParts arrays; what they are of is
+// the caller's: multiply(descriptor of the stage, acc) issues its products, issued() is called once
+// the last ones are.
+template <typename Shape, int kParts, int kSums, typename Multiply, typename Issued>
 __device__ __forceinline__ void Sm90Accumulate(const Sm90Ring<Shape>& ring,
                                                const Sm90Params& params, int rank,
                                                RingPosition<Shape::kStages>& at,
-                                               float (&acc)[kSums], const Multiply& multiply) {
+                                               float (&acc)[kParts][kSums],
+                                               const Multiply& multiply, const Issued& issued) {
   const int lane = threadIdx.x % 32;
+  const auto pin = [&] {
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) PinRegisters(acc[part]);
+  };
   int previous = -1;
   for (int step = 0; step < params.steps; ++step) {
     // The shuffle tells the compiler that a warp has one address. It then computes descriptors in
@@ -393,18 +412,19 @@ __device__ __forceinline__ void Sm90Accumulate(const Sm90Ring<Shape>& ring,
     // between one product and the next.
     const std::uint64_t stage = SwizzledDescriptor(__shfl_sync(~0u, ring.Stage(at.stage), 0));
     BarrierWait(ring.Full(at.stage), at.phase);
-    PinRegisters(acc);
+    pin();
     WgmmaFence();
     multiply(stage, acc);
     WgmmaCommit();
-    PinRegisters(acc);
+    pin();
     WgmmaWait<1>();
     if (previous >= 0) ring.Release(previous, lane, rank);
     previous = at.stage;
     at.Advance();
   }
+  issued();
   WgmmaWait<0>();
-  PinRegisters(acc);
+  pin();
   if (previous >= 0) ring.Release(previous, lane, rank);
 }
 
@@ -415,30 +435,58 @@ __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
                                             const Epilogue<T>& epilogue, const CUtensorMap* map_y,
                                             const Sm90Params& params, int rank, int cluster,
                                             int clusters) {
-  const int group =
-      Shape::kM == 64 ? 0 : __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128 - 1, 0);
+  constexpr bool kTurns = Shape::kTurns;
+  constexpr int kParts = Shape::kParts;
+  const int group = Shape::kGroups == 1
+                        ? 0
+                        : __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128 - 1, 0);
+  const int row_in_tile = kTurns ? 0 : group * 64;
+  const int first = kTurns ? cluster + group * clusters : cluster;
+  const int stride = kTurns ? 2 * clusters : clusters;
   RingPosition<Shape::kStages> at;
-  for (int tile = cluster; tile < params.order.count(); tile += clusters) {
-    float acc[Shape::kN / 2] = {};
+  if (kTurns && group == 1) {
+    at.Advance(params.steps);
+    TurnArrive(0);
+  }
+  for (int tile = first; tile < params.order.count(); tile += stride) {
+    float acc[kParts][Shape::kN / 2] = {};
+    // The barriers tell a stage's uses apart only by parity: the other warpgroup's are over once it
+    // has handed over.
+    if constexpr (kTurns) TurnSync(group);
     Sm90Accumulate(
-        ring, params, rank, at, acc, [&](std::uint64_t stage, float(&sums)[Shape::kN / 2]) {
+        ring, params, rank, at, acc,
+        [&](std::uint64_t stage, float(&sums)[kParts][Shape::kN / 2]) {
 #pragma unroll
           for (int atom = 0; atom < Shape::kAtoms; ++atom) {
 #pragma unroll
             for (int sub = 0; sub < kTileK / 16; ++sub) {
-              Wgmma<T, Shape::kN>::Shared(
-                  sums, AdvanceDescriptor(stage, ring.A(atom) + group * 64 * 128 + 32 * sub),
-                  AdvanceDescriptor(stage, ring.B(atom) + 32 * sub));
+#pragma unroll
+              for (int part = 0; part < kParts; ++part) {
+                Wgmma<T, Shape::kN>::Shared(
+                    sums[part],
+                    AdvanceDescriptor(
+                        stage, ring.A(atom) + (row_in_tile + 64 * part) * 128 + 32 * sub),
+                    AdvanceDescriptor(stage, ring.B(atom) + 32 * sub));
+              }
             }
+          }
+        },
+        [&] {
+          if constexpr (kTurns) {
+            if (tile + clusters < params.order.count()) TurnArrive(1 - group);
+            at.Advance(params.steps);
           }
         });
 
     int batch, m, n;
     params.order.Locate(tile, &batch, &m, &n);
-    Sm90Store<T, Shape, kGated>(
-        ring, epilogue, map_y, group, batch,
-        (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kRowsA + group * 64,
-        (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN, acc);
+    const int row = (m * Shape::kClusterM + rank % Shape::kClusterM) * Shape::kRowsA + row_in_tile;
+    const int column = (n * Shape::kClusterN + rank / Shape::kClusterM) * Shape::kN;
+#pragma unroll
+    for (int part = 0; part < Shape::kParts; ++part) {
+      Sm90Store<T, Shape, kGated>(ring, epilogue, map_y, group, batch, row + part * 64, column,
+                                  acc[part]);
+    }
   }
   if constexpr (Shape::kStagedColumns > 0) {
     if (threadIdx.x / 32 % 4 == 0 && ElectLane()) BulkStoreWait();
@@ -455,17 +503,20 @@ __device__ __forceinline__ void Sm90ConsumeTransposed(const Sm90Ring<Shape>& rin
   const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   RingPosition<Shape::kStages> at;
   for (int tile = cluster; tile < params.order.count(); tile += clusters) {
-    float acc[kRows / 2] = {};
-    Sm90Accumulate(ring, params, 0, at, acc, [&](std::uint64_t stage, float(&sums)[kRows / 2]) {
+    float acc[1][kRows / 2] = {};
+    Sm90Accumulate(
+        ring, params, 0, at, acc,
+        [&](std::uint64_t stage, float(&sums)[1][kRows / 2]) {
 #pragma unroll
-      for (int atom = 0; atom < Shape::kAtoms; ++atom) {
+          for (int atom = 0; atom < Shape::kAtoms; ++atom) {
 #pragma unroll
-        for (int sub = 0; sub < kTileK / 16; ++sub) {
-          Wgmma<T, kRows>::Shared(sums, AdvanceDescriptor(stage, ring.B(atom) + 32 * sub),
-                                  AdvanceDescriptor(stage, ring.A(atom) + 32 * sub));
-        }
-      }
-    });
+            for (int sub = 0; sub < kTileK / 16; ++sub) {
+              Wgmma<T, kRows>::Shared(sums[0], AdvanceDescriptor(stage, ring.B(atom) + 32 * sub),
+                                      AdvanceDescriptor(stage, ring.A(atom) + 32 * sub));
+            }
+          }
+        },
+        [] {});
 
     if (warp * 16 >= Shape::kN) continue;
     int batch, m, n;
@@ -474,7 +525,8 @@ __device__ __forceinline__ void Sm90ConsumeTransposed(const Sm90Ring<Shape>& rin
     own.y += batch * epilogue.y_batch_stride;
 #pragma unroll
     for (int i = 0; i < kRows / 8; ++i) {
-      const float block[4] = {acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]};
+      const float block[4] = {acc[0][4 * i], acc[0][4 * i + 1], acc[0][4 * i + 2],
+                              acc[0][4 * i + 3]};
       StoreTransposed<T>(own, m * kRows + 8 * i, n * Shape::kN + warp * 16, lane, block);
     }
   }
@@ -494,7 +546,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   Sm90Ring<Shape> ring;
   ring.stages = (SharedAddress(shared) + 1023) & ~1023u;
   ring.staging = ring.stages + Shape::kStages * Shape::kStageBytes;
-  ring.barriers = ring.staging + Shape::kM / 64 * Shape::kStagingBytes;
+  ring.barriers = ring.staging + Shape::kGroups * Shape::kStagingBytes;
   const int rank = kClusterBlocks == 1 ? 0 : ClusterBlockRank();
   const int cluster = blockIdx.x / kClusterBlocks, clusters = gridDim.x / kClusterBlocks;
   __shared__ std::uint64_t came_barrier;  // a is there
@@ -507,8 +559,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
       PrefetchTensorMap(&map_b);
       for (int stage = 0; stage < Shape::kStages; ++stage) {
         BarrierInit(ring.Full(stage), 1);
-        BarrierInit(ring.Empty(stage),
-                    (Shape::kClusterM + Shape::kClusterN - 1) * Shape::kConsumerWarps);
+        BarrierInit(ring.Empty(stage), (Shape::kClusterM + Shape::kClusterN - 1) * Shape::kReaders);
       }
       BarrierInitFence();
     }

@@ -23,7 +23,8 @@ constexpr GemmKernel MakeSm90Kernel(const char* name) {
 }
 
 // Arguments of a shape: m, n, atoms, stages, cluster m, cluster n, fetched rows, staged columns,
-// transposed. A name is rows x columns a block, then the cluster if it is more than one block.
+// transposed, turns. A name is rows x columns a block, then the cluster if it is more than one
+// block.
 
 // Weights stream once, so a block takes few columns and keeps a deep ring. Which n leaves the
 // fewest blocks idle depends on N alone: 32 suits 4096, 48 suits 6144.
@@ -58,6 +59,9 @@ std::span<const GemmKernel> Sm90ManyRows() {
       MakeSm90Kernel<T, Sm90Shape<128, 192, 1, 4, 2, 1, 128, 192>>("wgmma_128x192_c21"),
       MakeSm90Kernel<T, Sm90Shape<128, 256, 1, 4, 1, 1, 128, 128>>("wgmma_128x256"),
       MakeSm90Kernel<T, Sm90Shape<128, 256, 1, 4, 2, 1, 128, 128>>("wgmma_128x256_c21"),
+      MakeSm90Kernel<T, Sm90Shape<64, 128, 1, 8, 1, 1, 64, 128, false, true>>("wgmma_64x128_turns"),
+      MakeSm90Kernel<T, Sm90Shape<128, 128, 1, 6, 1, 1, 128, 128, false, true>>(
+          "wgmma_128x128_turns"),
   };
   return kKernels;
 }
