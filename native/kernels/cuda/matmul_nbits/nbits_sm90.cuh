@@ -8,7 +8,8 @@
 //
 // One producer thread keeps a ring of stages of 128 or 256 along K full: a box of activations by
 // tensor copy, contiguous pairs of records for each 32 weight rows by bulk copy. Blocks are
-// persistent.
+// persistent; tiles of many rows leave by bulk tensor stores, which go on while the next tile is
+// multiplied.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_SM90_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_SM90_CUH_
 
@@ -19,6 +20,7 @@
 #include "kernels/cuda/common/overlap.cuh"
 #include "kernels/cuda/common/pace.cuh"
 #include "kernels/cuda/common/wgmma.cuh"
+#include "kernels/cuda/gemm/box.cuh"
 #include "kernels/cuda/gemm/epilogue.cuh"
 #include "kernels/cuda/gemm/store_transposed.cuh"
 #include "kernels/cuda/gemm/tile_fill.cuh"
@@ -38,18 +40,20 @@ struct NBitsShape {
   static constexpr int kThreads = 32 * (kTiles + kProducerWarps);
   static constexpr int kAtoms = 2 * kRecords;  // of 64 along K
   static constexpr int kTokenBytes = kAtoms * kTokens * 128;
-  static constexpr bool kMoveRegisters = kTiles == 8;
   static constexpr int kGroups = kTiles / 4;  // consumer warpgroups
+  static constexpr bool kMoveRegisters = kGroups == 2;
   // Steps of 16 that are dequantised and multiplied together: fewer where two sets of many sums
   // leave few registers.
   static constexpr int kSteps = kRuns == 0 && kTokens > 128 ? 2 : 4;
-  // Where many rows of a leave a tile, 16 of them by the 64 columns of a warpgroup at a time go
-  // through shared memory.
-  static constexpr int kStagedTokens = 16;
-  static constexpr int kStagingBytes = kTokens >= 64 ? kGroups * kStagedTokens * 128 : 0;
+  // Tiles of many rows leave by bulk tensor stores, a warpgroup's 64 columns each, out of the last
+  // stage of K: two warpgroups' fit in its rows of a, a third one has room of its own.
+  static constexpr bool kBulk = kTokens >= 64;
+  static constexpr int kBoxBytes = kTokens * 128;
+  static constexpr int kStagingBytes = kBulk && kGroups > kAtoms ? kBoxBytes : 0;
+  static_assert(kGroups <= kAtoms + 1);
   // Whether gating is a kernel of its own: with many rows it is much code between the products and
   // the plain stores.
-  static constexpr bool kGatesApart = kTokens >= 64;
+  static constexpr bool kGatesApart = kBulk;
   static_assert(kTiles % 4 == 0 && (kRuns == 1 || kRecords == 1));
 };
 
@@ -86,7 +90,8 @@ struct NBitsRing {
   __device__ __forceinline__ std::uint32_t Empty(int stage) const {
     return barriers + 8 * (stages + stage);
   }
-  __device__ __forceinline__ std::uint32_t Staging() const { return barriers + 16 * stages; }
+  // Behind the stages and aligned as they are.
+  __device__ __forceinline__ std::uint32_t Staging() const { return Stage(stages); }
 };
 
 struct NBitsPosition {
@@ -254,82 +259,51 @@ struct RecordReader {
   }
 };
 
-// Eight columns of a row of y.
-template <typename T>
-__device__ __forceinline__ void StoreChunk(const Epilogue<T>& e, int row, int column,
-                                           const std::uint32_t (&words)[4]) {
-  if (row >= e.m) return;
-  T* y = e.y + row * e.y_row_stride + column;
-  if (e.wide && column + 8 <= e.n) {
-    StoreGlobal128(y, words);
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      if (column + i < e.n) y[i] = reinterpret_cast<const T*>(words)[i];
-    }
-  }
-}
-
-// The same for the 64 columns of a warpgroup, already scaled and for many rows: 16 rows at a time
-// through `staging`, so that whole lines of y are written.
-template <typename T, int kCount>
-__device__ __forceinline__ void StoreStaged(const Epilogue<T>& e, int row0, int column0, int group,
-                                            std::uint32_t staging, const float (&acc)[kCount]) {
-  const int thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
-  // Matrix lane / 8 of four: columns 8 * (matrix % 2) of this warp's, rows 8 * (matrix / 2).
+// The values of kTokens rows by the 64 columns of a warpgroup, from `row` and `column` of y on,
+// through `box` to a bulk tensor store. kGated: sums, of which the first eight weight rows of a
+// warp are of the gate matrix and the others of the up matrix; 32 columns of y. kNeighbours: what
+// lies behind row e.m of y is other tiles'.
+template <typename T, bool kGated, bool kNeighbours, int kCount>
+__device__ __forceinline__ void StoreBox(const Epilogue<T>& e, const CUtensorMap* map_y, int row,
+                                         int column, int group, std::uint32_t box,
+                                         const float (&acc)[kCount]) {
+  const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  // Matrix lane / 8 of four: columns 8 * (matrix % 2) of this warp's, rows
+  // 8 * (matrix / 2); or, gated, rows 8 * matrix of one chunk of columns.
   const std::uint32_t write =
-      staging + SwizzledOffset(lane / 16 * 8 + lane % 8, 2 * warp + lane / 8 % 2);
-  const std::uint32_t read = staging + SwizzledOffset(thread / 8, thread % 8);
+      box + (kGated ? BoxOffset<32>(lane, warp)
+                    : BoxOffset<64>(lane / 16 * 8 + lane % 8, 2 * warp + lane / 8 % 2));
 #pragma unroll
-  for (int block = 0; block < kCount / 8; ++block) {
-    if (row0 + 16 * block >= e.m) break;
-    alignas(16) std::uint32_t words[4];
+  for (int block = 0; block < kCount / (kGated ? 16 : 8); ++block) {
+    std::uint32_t words[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      words[i] = PackPair<T>(acc[8 * block + 2 * i], acc[8 * block + 2 * i + 1]);
+      if constexpr (kGated) {
+        const int first = 16 * block + 4 * i;
+        words[i] =
+            PackPair<T>(e.Gate(acc[first], acc[first + 2]), e.Gate(acc[first + 1], acc[first + 3]));
+      } else {
+        words[i] = PackPair<T>(acc[8 * block + 2 * i], acc[8 * block + 2 * i + 1]);
+      }
     }
-    StoreMatrix4Transposed(write, words);
-    WarpgroupSync(group);
-    LoadShared128(words, read);
-    WarpgroupSync(group);
-    StoreChunk(e, row0 + 16 * block + thread / 8, column0 + thread % 8 * 8, words);
+    StoreMatrix4Transposed(write + block * 2048, words);
+  }
+  FenceProxyAsync();
+  WarpgroupSync(group);
+  if (!e.wide || (kNeighbours && row + 2 * kCount > e.m)) {
+    StoreBoxElements<kGated ? 32 : 64>(e, 0, row, column, 2 * kCount, box);
+  } else if (warp == 0 && lane == 0 && column < e.n) {
+    TensorStore(map_y, {column, row, 0, 0}, box);
+    BulkStoreCommit();
   }
 }
 
-// The same for a gate, column0 of y: the first eight weight rows of a warp are of the gate
-// matrix, the others of the up matrix. 32 rows at a time by the 32 columns of y of a warpgroup.
-template <typename T, int kCount>
-__device__ __forceinline__ void StoreGatedStaged(const Epilogue<T>& e, int row0, int column0,
-                                                 int group, std::uint32_t staging,
-                                                 const float (&acc)[kCount]) {
-  const int thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
-  // Rows of 64 bytes, chunks moved so that eight rows of one chunk lie in different banks.
-  const auto at = [&](int row, int chunk) {
-    return staging + row * 64 + (chunk ^ row / 2 % 4) * 16;
-  };
-  const std::uint32_t write = at(lane, warp), read = at(thread / 4, thread % 4);
-#pragma unroll
-  for (int block = 0; block < kCount / 16; ++block) {
-    if (row0 + 32 * block >= e.m) break;
-    alignas(16) std::uint32_t words[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int first = 16 * block + 4 * i;
-      words[i] =
-          PackPair<T>(e.Gate(acc[first], acc[first + 2]), e.Gate(acc[first + 1], acc[first + 3]));
-    }
-    StoreMatrix4Transposed(write, words);
-    WarpgroupSync(group);
-    LoadShared128(words, read);
-    WarpgroupSync(group);
-    StoreChunk(e, row0 + 32 * block + thread / 4, column0 + thread % 4 * 8, words);
-  }
-}
-
-// The sums of one tile, from the ring's position on.
+// The sums of one tile, from the ring's position on. `previous`: the stage that this warp has read
+// and not given back, or -1.
 template <typename T, int kBits, bool kZeros, int kPartShift, typename Shape, typename Order>
 __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBitsParams<Order>& p,
-                                              NBitsPosition& at, float (&acc)[Shape::kTokens / 2]) {
+                                              NBitsPosition& at, int& previous,
+                                              float (&acc)[Shape::kTokens / 2]) {
   using Reader = RecordReader<T, kBits, kZeros, kPartShift>;
   const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
   const Reader reader(p, lane);
@@ -340,7 +314,8 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
 
   // Codes and scales of an atom (64 of K) load while the atom before is dequantised, and that goes,
   // kSteps at a time, into one fragment buffer while the other one is being multiplied.
-  constexpr int kSteps = Shape::kSteps;
+  constexpr int kSteps =
+      kBits == 8 && kZeros && Shape::kRuns == 0 && Shape::kTokens > 64 ? 2 : Shape::kSteps;
   std::uint32_t q[2][4 * Reader::kWords], scale[2][Reader::kScales], zero[2][Reader::kScales];
   std::uint32_t a[2][kSteps][4];
   const auto load = [&](int stage, int atom) {
@@ -350,12 +325,8 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
 
 #pragma unroll
   for (float& x : acc) x = 0.0f;
-  int previous = -1;
-  const auto finish = [&] {
-    WgmmaWait<0>();
-    PinRegisters(acc);
+  const auto give_back = [&] {
     if (previous >= 0 && lane == 0) BarrierArrive(ring.Empty(previous));
-    previous = -1;
   };
   float total[Shape::kRuns == 1 ? 1 : Shape::kTokens / 2] = {};  // of the runs before
   BarrierWait(ring.Full(at.stage), at.phase);
@@ -401,8 +372,16 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
           WgmmaCommit();
           PinRegisters(acc);
           WgmmaWait<1>();
-          if (atom == 0 && first == 0 && previous >= 0 && lane == 0) {
-            BarrierArrive(ring.Empty(previous));
+          if constexpr (Shape::kBulk) {
+            // The tile before leaves out of its last stage: that one is given back later, unless
+            // the next record waits for it.
+            if (first == 0 && atom == 0 && record > 0) give_back();
+            if (first == 0 && atom == (ring.stages > 2 ? 1 : 0) && record == 0) {
+              if (lane == 0) BulkStoreWaitRead();
+              give_back();
+            }
+          } else {
+            if (first == 0 && atom == 0) give_back();
           }
         }
         if (atom + 1 < Shape::kAtoms && !more) {  // the last stage of an odd number of records
@@ -412,7 +391,12 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
       }
       previous = current;
     }
-    finish();
+    WgmmaWait<0>();
+    PinRegisters(acc);
+    if constexpr (!Shape::kBulk) {
+      give_back();
+      previous = -1;
+    }
   };
   if constexpr (Shape::kRuns == 1) {
     multiply_until(p.layout.records_k);
@@ -432,20 +416,22 @@ __device__ __forceinline__ void NBitsMultiply(const NBitsRing& ring, const NBits
 
 template <typename T, int kBits, bool kZeros, bool kGated, typename Shape, typename Order>
 __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilogue<T>& all,
+                                             const CUtensorMap* map_y,
                                              const NBitsParams<Order>& p) {
   const int warp = threadIdx.x / 32 - Shape::kProducerWarps, lane = threadIdx.x % 32;
   NBitsPosition at;
+  int previous = -1;
   for (int tile = blockIdx.x; tile < p.order.count(); tile += gridDim.x) {
     float acc[Shape::kTokens / 2];
     switch (p.layout.part_shift) {
       case 5:
-        NBitsMultiply<T, kBits, kZeros, 5, Shape>(ring, p, at, acc);
+        NBitsMultiply<T, kBits, kZeros, 5, Shape>(ring, p, at, previous, acc);
         break;
       case 7:
-        NBitsMultiply<T, kBits, kZeros, 7, Shape>(ring, p, at, acc);
+        NBitsMultiply<T, kBits, kZeros, 7, Shape>(ring, p, at, previous, acc);
         break;
       default:
-        NBitsMultiply<T, kBits, kZeros, 0, Shape>(ring, p, at, acc);
+        NBitsMultiply<T, kBits, kZeros, 0, Shape>(ring, p, at, previous, acc);
     }
 
     int batch, m, n;
@@ -453,12 +439,14 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
     const int row0 = p.order.template FirstRow<Shape::kTokens>(m);
     const int column0 = (n * Shape::kTiles + warp) * kRecordRows;
     const auto& epilogue = p.order.EpilogueOf(all, m);
-    if constexpr (Shape::kStagingBytes > 0) {
+    if constexpr (Shape::kBulk) {
+      // The other warpgroups have read the stage that this one overwrites, and their own boxes of
+      // the tile before are gone.
+      ConsumerSync<128 * Shape::kGroups>();
       const int group = warp / 4, column = (n * Shape::kGroups + group) * 64;
-      const std::uint32_t staging = ring.Staging() + group * Shape::kStagedTokens * 128;
-      if constexpr (kGated) {
-        StoreGatedStaged<T>(epilogue, row0, column / 2, group, staging, acc);
-      } else {
+      const std::uint32_t box =
+          group < Shape::kAtoms ? ring.Stage(previous) + group * Shape::kBoxBytes : ring.Staging();
+      if constexpr (!kGated) {
         if (epilogue.Plain()) {
 #pragma unroll
           for (float& x : acc) x = epilogue.Sum(x);
@@ -466,15 +454,15 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
 #pragma unroll
           for (int i = 0; i < Shape::kTokens / 2; ++i) {
             // c is read within bounds; what lies outside is not stored.
-            const int row = min(row0 + i / 4 * 8 + lane % 4 * 2 + i % 2, epilogue.m - 1);
-            const int at = min(column0 + lane / 4 + i / 2 % 2 * 8, epilogue.n - 1);
-            acc[i] = epilogue.Scale(row, at, epilogue.Sum(acc[i]));
+            const int y_row = min(row0 + i / 4 * 8 + lane % 4 * 2 + i % 2, epilogue.m - 1);
+            const int y_column = min(column0 + lane / 4 + i / 2 % 2 * 8, epilogue.n - 1);
+            acc[i] = epilogue.Scale(y_row, y_column, epilogue.Sum(acc[i]));
           }
         }
-        StoreStaged<T>(epilogue, row0, column, group, staging, acc);
       }
-    } else {
-      if ((epilogue.gated ? column0 / 2 : column0) >= epilogue.n) continue;
+      StoreBox<T, kGated, Order::kOnDevice>(epilogue, map_y, row0, kGated ? column / 2 : column,
+                                            group, box, acc);
+    } else if ((epilogue.gated ? column0 / 2 : column0) < epilogue.n) {
 #pragma unroll
       for (int i = 0; i < Shape::kTokens / 8; ++i) {
         if (row0 + 8 * i >= epilogue.m) break;
@@ -483,6 +471,7 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
       }
     }
   }
+  if (Shape::kBulk && lane == 0) BulkStoreWait();
 }
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
@@ -491,7 +480,7 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
 template <typename T, int kBits, bool kZeros, bool kGated, typename Shape, typename Order>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     NBitsSm90(const __grid_constant__ CUtensorMap map_a, const Epilogue<T> epilogue,
-              const NBitsParams<Order> params) {
+              const NBitsParams<Order> params, const __grid_constant__ CUtensorMap map_y) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   LaunchDependents();
   if constexpr (Order::kOnDevice) WaitForDependencies();
@@ -500,7 +489,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   ring.base = SharedAddress(shared);
   ring.stages = params.stages;
   ring.stage_bytes = params.stage_bytes;
-  ring.barriers = ring.base + params.stages * params.stage_bytes;
+  ring.barriers = ring.base + params.stages * params.stage_bytes + Shape::kStagingBytes;
   const std::uint32_t came = NBitsCame<Shape::kStagingBytes>(ring);
 
   if (threadIdx.x < 32 * Shape::kProducerWarps) {
@@ -523,7 +512,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   } else {
     BlockSync<Shape::kThreads>();
     if constexpr (Shape::kMoveRegisters) RegistersRaise<232>();
-    NBitsConsume<T, kBits, kZeros, kGated, Shape>(ring, epilogue, params);
+    NBitsConsume<T, kBits, kZeros, kGated, Shape>(ring, epilogue, &map_y, params);
   }
 #endif
 }

@@ -39,10 +39,10 @@ Status MakeNBitsParams(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
 }
 
 // `tiles`: how many there are, or can be.
-template <typename T, typename Kernel, typename Order>
-Status LaunchNBits(Kernel* kernel, const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
-                   const DeviceInfo& device, std::int64_t tiles, int threads, int fixed,
-                   const TensorMapShape& tokens, const NBitsParams<Order>& params, Stream stream) {
+template <typename T, typename Kernel, typename Order, typename... Maps>
+Status LaunchNBits(Kernel* kernel, const Epilogue<T>& epilogue, const DeviceInfo& device,
+                   std::int64_t tiles, int threads, int fixed, const TensorMapShape& tokens,
+                   const NBitsParams<Order>& params, Stream stream, const Maps&... maps) {
   if (tiles > 0x3fffffff) return Status::Unsupported("MatMulNBits: more than 2^30 output tiles");
   BATCH_INVARIANT_RETURN_IF_ERROR(
       AllowSharedMemory(kernel, device.max_shared_memory_per_block, "NBitsSm90"));
@@ -51,7 +51,7 @@ Status LaunchNBits(Kernel* kernel, const MatMulNBitsPlan& plan, const MatMulNBit
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(tiles, device.multiprocessors));
   return LaunchOverlapped(
       kernel, blocks, threads, params.stages * (params.stage_bytes + 16) + fixed + kCameBytes,
-      CanOverlap(device), stream, "NBitsSm90", map_a, MakeEpilogue<T>(AsGemm(plan, args)), params);
+      CanOverlap(device), stream, "NBitsSm90", map_a, epilogue, params, maps...);
 }
 
 template <typename T, int kBits, typename Shape, typename Order>
@@ -66,14 +66,25 @@ Status LaunchNBitsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
   auto* gated = params.layout.has_zeros ? &NBitsSm90<T, kBits, true, kApart, Shape, Order>
                                         : &NBitsSm90<T, kBits, false, kApart, Shape, Order>;
   auto* kernel = args.silu_gated ? gated : plain;
+  const Epilogue<T> epilogue = MakeEpilogue<T>(AsGemm(plan, args));
+  CUtensorMap map_y = {};
+  if (Shape::kBulk && epilogue.wide) {
+    BATCH_INVARIANT_RETURN_IF_ERROR(
+        MakeTensorMap({plan.type,
+                       args.y,
+                       {epilogue.n, args.m, 1, 1},
+                       {args.y_row_stride, 0, 0},
+                       {args.silu_gated ? 32 : 64, Shape::kTokens, 1, 1}},
+                      &map_y));
+  }
   const bool whole = params.whole;
-  return LaunchNBits<T>(kernel, plan, args, device, tiles, Shape::kThreads, Shape::kStagingBytes,
+  return LaunchNBits<T>(kernel, epilogue, device, tiles, Shape::kThreads, Shape::kStagingBytes,
                         {plan.type,
                          args.a,
                          {whole ? kTileK : plan.k, args.m, whole ? plan.k / kTileK : 1, 1},
                          {args.a_row_stride, kTileK, 0},
                          {kTileK, Shape::kTokens, whole ? Shape::kAtoms : 1, 1}},
-                        params, stream);
+                        params, stream, map_y);
 }
 
 template <typename T, int kBits, typename Shape, typename Order>
@@ -87,7 +98,8 @@ Status LaunchNBitsRunsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& a
                                          : &NBitsRunsSm90<T, kBits, false, Shape, Order>;
   const std::int64_t run = plan.k / Shape::kRuns;  // whole records: MatMulNBitsPlan::runs
   params.run_records = static_cast<int>(run / kRecordK);
-  return LaunchNBits<T>(kernel, plan, args, device, tiles, Shape::kThreads, Shape::kSumBytes,
+  return LaunchNBits<T>(kernel, MakeEpilogue<T>(AsGemm(plan, args)), device, tiles, Shape::kThreads,
+                        Shape::kSumBytes,
                         {plan.type,
                          args.a,
                          {kTileK, args.m, run / kTileK, Shape::kRuns},

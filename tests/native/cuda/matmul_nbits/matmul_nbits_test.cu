@@ -197,6 +197,68 @@ TYPED_TEST(MatMulNBitsTest, EveryKernelGivesTheReferenceBytes) {
   EXPECT_GT(kernels_run, 0);
 }
 
+// More tiles than blocks, so that a tile leaves while the next one is multiplied, plain and gated.
+// y has columns that belong to no one, which keep their bytes, and rows that are 16-byte aligned or
+// are not.
+TYPED_TEST(MatMulNBitsTest, TilesFollowOneAnother) {
+  using T = TypeParam;
+  if constexpr (sizeof(T) == 2) {
+    DeviceInfo device;
+    ASSERT_STATUS_OK(CurrentDevice(&device));
+    const std::int64_t m = 2300, n = 4104;
+    int kernels_run = 0;
+    // Blocks of 16 leave 256 rows two stages.
+    const std::pair<std::int64_t, std::int64_t> sizes[] = {{128, 32}, {640, 16}, {2048, 32}};
+    for (const int bits : {4, 8}) {
+      for (const auto& [k, block_size] : sizes) {
+        const Weights<T> weights(k, n, bits, block_size, ZeroPoints::kPacked);
+        const MatMulNBitsPlan both = GatedPlan(weights.plan);
+        Buffer<std::uint8_t> alternating(PackedMatMulNBitsBytes(both));
+        const NBitsTensors tensors{weights.b.data(), weights.scales.data(),
+                                   weights.packed_zeros.data()};
+        ASSERT_STATUS_OK(
+            PackGatedMatMulNBits(weights.plan, tensors, tensors, alternating.data(), nullptr));
+        Buffer<T> a(m * k), expected(m * n), expected_gated(m * n);
+        test::Randomize(a.data(), a.size(), k);
+        Buffer<float> sums(m * n);
+        ReferenceRuns<T>(weights.plan, weights.plan.runs(), a.data(), weights.w.data(), m, &sums);
+        Finish<T>(sums.data(), nullptr, 0, 1, 1.0f, 1.0f, m, n, expected.data(), n);
+        GatedArgs gate{UnaryOp::kSilu, ElementTypeOf<T>(), true};
+        gate.rows = m;
+        gate.width = gate.gate_stride = gate.up_stride = gate.y_stride = n;
+        gate.gate = gate.up = expected.data();
+        gate.y = expected_gated.data();
+        ASSERT_STATUS_OK(Gated(gate, nullptr));
+        for (const std::int64_t pad : {8, 3}) {
+          const std::int64_t stride = n + pad;
+          Buffer<T> y(m * stride), untouched(m * pad);
+          MatMulNBitsArgs args = weights.Args(m, a.data(), y.data());
+          args.y_row_stride = stride;
+          for (const bool is_gated : {false, true}) {
+            const MatMulNBitsPlan& plan = is_gated ? both : weights.plan;
+            if (is_gated) args.packed = alternating.data();
+            args.silu_gated = is_gated;
+            for (const NBitsKernel& kernel : NBitsKernels()) {
+              if (!Serves(kernel, plan, args, device)) continue;
+              y.Poison();
+              ASSERT_STATUS_OK(kernel.launch(plan, args, device, nullptr));
+              ASSERT_CUDA(cudaDeviceSynchronize()) << kernel.name;
+              const T* right = is_gated ? expected_gated.data() : expected.data();
+              EXPECT_EQ(Differences(y.data(), stride, right, n, m, n), 0u)
+                  << kernel.name << " k " << k << " pad " << pad << " gated " << is_gated;
+              EXPECT_EQ(Differences(y.data() + n, stride, untouched.data(), pad, m, pad), 0u)
+                  << kernel.name << " wrote outside of y, pad " << pad << " gated " << is_gated;
+              EXPECT_TRUE(y.GuardsIntact()) << kernel.name;
+              ++kernels_run;
+            }
+          }
+        }
+      }
+    }
+    EXPECT_GT(kernels_run, 0);
+  }
+}
+
 // Small enough for compute-sanitizer: with one run of K and with eight, with and without stored
 // zero points, read before and after the kernels ahead, gated, and with g_idx. `refills`: the
 // products that fill a stage of a kernel's ring a second time, and none but these. One lane then
