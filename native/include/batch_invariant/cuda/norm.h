@@ -42,11 +42,11 @@ struct NormArgs {
   const void* gamma = nullptr;  // [width]
   // Gamma is a constant: it may be read before kernels ahead in the stream have finished.
   bool gamma_is_ready = false;
-  const void* beta = nullptr;   // [width]; layer only
-  void* y = nullptr;            // [rows, width]; may be x
-  float* mean = nullptr;        // [rows], optional; RMS writes 0
-  float* inv_std = nullptr;     // [rows], optional: inv
-  void* sum = nullptr;          // [rows, width], optional: s; may be x or skip (not broadcast)
+  const void* beta = nullptr;  // [width]; layer only
+  void* y = nullptr;           // [rows, width]; may be x
+  float* mean = nullptr;       // [rows], optional; RMS writes 0
+  float* inv_std = nullptr;    // [rows], optional: inv
+  void* sum = nullptr;         // [rows, width], optional: s; may be x or skip (not broadcast)
 };
 
 // Enqueue on `stream`; allocate nothing, wait for nothing, can be captured in a graph.

@@ -22,8 +22,8 @@ constexpr int kSplitRowTile = 16;
 constexpr int kMaxSplitBatch = 512;
 // Key blocks up to which one thread block merges a tile; more are spread by the merge kernel.
 constexpr int kMaxOwnMergeBlocks = 128;
-// Thread blocks of a cluster at most, and the key blocks that one of them may get where another
-// cluster could have been given more of the device.
+// log2 of a cluster's thread blocks at most, and the key blocks that one of them may get: the split
+// kernel spreads longer caches over the whole device.
 constexpr int kMaxDecodeShift = 3;
 constexpr int kMaxDecodeBlocks = 8;
 constexpr std::size_t kAlignment = 256;
@@ -111,8 +111,7 @@ Status Launch(const CoreArgs& args, const DeviceInfo& device, Stream stream) {
 }
 
 // log2 of the cluster that serves a tile of a decode step in one launch; negative: the preparing
-// and the split kernel do. Long caches of several sequences are for the split kernel, which spreads
-// them evenly whatever their lengths.
+// and the split kernel do.
 int DecodeShift(const AttentionArgs& core, const PrepareArgs& prepare, const DeviceInfo& device) {
   const bool halves =
       !prepare.rotary || (!prepare.rotary_interleaved && prepare.rotary_dim == core.head_size);
@@ -125,8 +124,7 @@ int DecodeShift(const AttentionArgs& core, const PrepareArgs& prepare, const Dev
                              CeilDiv(core.heads / core.kv_heads, kSplitRowTile);
   int shift = kMaxDecodeShift;
   while (shift >= 0 && tiles << shift > device.multiprocessors) --shift;
-  const bool shares = shift >= 0 && shift < kMaxDecodeShift;
-  return shares && CeilDiv(MaxBlocks(core), 1 << shift) > kMaxDecodeBlocks ? -1 : shift;
+  return shift >= 0 && CeilDiv(MaxBlocks(core), 1 << shift) > kMaxDecodeBlocks ? -1 : shift;
 }
 
 template <typename T>
