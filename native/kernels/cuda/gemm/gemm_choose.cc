@@ -7,17 +7,22 @@
 namespace batch_invariant::cuda {
 namespace {
 
-// Relative time of a kernel that streams K tiles of 64 through shared memory. The weights were
-// fitted to measurements of every sm_90 kernel at 16 shapes and up to 10 row counts on an H200
-// (tests/benchmarks/gpu/NOTES.md); the choice loses 0.5 % to the best one on average.
+// Nanoseconds of a kernel that streams K tiles of 64 through shared memory, but for what all have
+// in common. Fitted to measurements of every sm_90 kernel at 16 shapes and up to 13 row counts on
+// an H200 (tests/benchmarks/gpu/NOTES.md): the choice loses 1.4 % to the best one up to 64 rows,
+// 0.8 % to 512, 0.7 % above.
 double Cost(const GemmKernel& kernel, const GemmArgs& g, const DeviceInfo& device) {
-  constexpr double kPerFetchedRow = 1.88;  // one block's loads of a row, per tile of K
-  constexpr double kLeastStep = 41;        // barrier and issue of a tile of K
-  constexpr double kPerTile = 20000;       // filling the ring, draining it
-  constexpr double kPerOutput = 506.0 / 64;
-  constexpr double kPerRowOfAll = 0.0074;        // what L2 delivers to all blocks together
-  constexpr double kPowerPerFetchedRow = 0.048;  // moving data slows multiplying at the power limit
-  constexpr double kClusterStart = 700;
+  constexpr double kPerColumn = 1.1;             // multiplying a row of tiles, of K
+  constexpr double kMoreColumns = 22;            // that the other operand's reads amount to
+  constexpr double kPerFetchedRow = 0.93;        // one block's loads of a row, per tile of K
+  constexpr double kLeastStep = 76;              // barrier and issue of a tile of K
+  constexpr double kPowerPerFetchedRow = 0.063;  // moving data slows multiplying at the power limit
+  constexpr double kPerRowOfAll = 0.0031;        // what L2 delivers to all blocks together
+  constexpr double kPerByte = 0.00018;           // of weights, from memory
+  constexpr double kPerTile = 40;                // the end of a tile
+  constexpr double kPerOutput = 0.12;
+  constexpr double kByTurns = 0.65;  // part of a tile's end that the other warpgroup does not hide
+  constexpr double kClusterStart = 1900;
 
   const std::int64_t cluster = kernel.cluster_m * kernel.cluster_n;
   const std::int64_t tiles = CeilDiv(g.m, kernel.m * kernel.cluster_m) *
@@ -27,12 +32,15 @@ double Cost(const GemmKernel& kernel, const GemmArgs& g, const DeviceInfo& devic
   const auto steps = static_cast<double>(CeilDiv(g.k, 64));
   const double fetched = static_cast<double>(kernel.m) / kernel.cluster_n +
                          static_cast<double>(kernel.n) / kernel.cluster_m;
-  const double multiply = 2.0 * kernel.n * std::max(1, kernel.m / 64);
+  const double multiply = kPerColumn * (kernel.n + kMoreColumns) * std::max(1, kernel.m / 64);
   const double step =
       std::max({multiply, kPerFetchedRow * fetched, kLeastStep}) + kPowerPerFetchedRow * fetched;
   const double all = static_cast<double>(tiles) * steps * fetched * kPerRowOfAll;
-  return std::max(waves * steps * step, all) +
-         waves * (kPerTile + kPerOutput * kernel.m * kernel.n) + (cluster > 1 ? kClusterStart : 0);
+  const double weights = static_cast<double>(g.n * g.k * g.batch) * 2 * kPerByte;
+  const double end = kPerTile + kPerOutput * kernel.m * kernel.n;
+  return std::max({waves * steps * step, all, weights}) +
+         end * (kernel.turns ? 1 + (waves - 1) * kByTurns : waves) +
+         (cluster > 1 ? kClusterStart : 0);
 }
 
 // Preference where the cost does not decide: what a kernel asks of its operands, most first.

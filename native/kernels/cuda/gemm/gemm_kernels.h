@@ -26,6 +26,7 @@ struct GemmKernel {
   int m, n;                  // outputs a block
   int cluster_m, cluster_n;  // blocks that share operands
   Status (*launch)(const GemmArgs& args, const DeviceInfo& device, Stream stream);
+  bool turns = false;  // a tile's stores hide behind the products of the block's next one
 };
 
 std::span<const GemmKernel> GemmKernels();

@@ -437,9 +437,8 @@ __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
                                             int clusters) {
   constexpr bool kTurns = Shape::kTurns;
   constexpr int kParts = Shape::kParts;
-  const int group = Shape::kGroups == 1
-                        ? 0
-                        : __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128 - 1, 0);
+  const int group =
+      Shape::kGroups == 1 ? 0 : __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128 - 1, 0);
   const int row_in_tile = kTurns ? 0 : group * 64;
   const int first = kTurns ? cluster + group * clusters : cluster;
   const int stride = kTurns ? 2 * clusters : clusters;
@@ -464,8 +463,8 @@ __device__ __forceinline__ void Sm90Consume(const Sm90Ring<Shape>& ring,
               for (int part = 0; part < kParts; ++part) {
                 Wgmma<T, Shape::kN>::Shared(
                     sums[part],
-                    AdvanceDescriptor(
-                        stage, ring.A(atom) + (row_in_tile + 64 * part) * 128 + 32 * sub),
+                    AdvanceDescriptor(stage,
+                                      ring.A(atom) + (row_in_tile + 64 * part) * 128 + 32 * sub),
                     AdvanceDescriptor(stage, ring.B(atom) + 32 * sub));
               }
             }

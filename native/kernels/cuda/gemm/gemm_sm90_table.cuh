@@ -19,7 +19,8 @@ constexpr GemmKernel MakeSm90Kernel(const char* name) {
           Shape::kN,
           Shape::kClusterM,
           Shape::kClusterN,
-          &LaunchGemmSm90<T, Shape>};
+          &LaunchGemmSm90<T, Shape>,
+          Shape::kTurns};
 }
 
 // Arguments of a shape: m, n, atoms, stages, cluster m, cluster n, fetched rows, staged columns,
@@ -43,7 +44,6 @@ std::span<const GemmKernel> Sm90FewRows() {
       MakeSm90Kernel<T, Sm90Shape<64, 32, 2, 8>>("wgmma_64x32"),
       MakeSm90Kernel<T, Sm90Shape<64, 48, 2, 7>>("wgmma_64x48"),
       MakeSm90Kernel<T, Sm90Shape<64, 64, 2, 6>>("wgmma_64x64"),
-      MakeSm90Kernel<T, Sm90Shape<64, 128, 2, 4, 1, 1, 64, 128>>("wgmma_64x128"),
   };
   return kKernels;
 }
@@ -52,16 +52,15 @@ std::span<const GemmKernel> Sm90FewRows() {
 template <typename T>
 std::span<const GemmKernel> Sm90ManyRows() {
   static constexpr GemmKernel kKernels[] = {
+      MakeSm90Kernel<T, Sm90Shape<64, 128, 1, 8, 1, 1, 64, 128, false, true>>("wgmma_64x128_turns"),
+      MakeSm90Kernel<T, Sm90Shape<128, 128, 1, 6, 1, 1, 128, 128, false, true>>(
+          "wgmma_128x128_turns"),
       MakeSm90Kernel<T, Sm90Shape<128, 64, 1, 8, 1, 1, 128, 64>>("wgmma_128x64"),
       MakeSm90Kernel<T, Sm90Shape<128, 96, 1, 7, 1, 1, 128, 96>>("wgmma_128x96"),
-      MakeSm90Kernel<T, Sm90Shape<128, 128, 1, 6, 1, 1, 128, 128>>("wgmma_128x128"),
       MakeSm90Kernel<T, Sm90Shape<128, 192, 1, 4, 1, 1, 128, 192>>("wgmma_128x192"),
       MakeSm90Kernel<T, Sm90Shape<128, 192, 1, 4, 2, 1, 128, 192>>("wgmma_128x192_c21"),
       MakeSm90Kernel<T, Sm90Shape<128, 256, 1, 4, 1, 1, 128, 128>>("wgmma_128x256"),
       MakeSm90Kernel<T, Sm90Shape<128, 256, 1, 4, 2, 1, 128, 128>>("wgmma_128x256_c21"),
-      MakeSm90Kernel<T, Sm90Shape<64, 128, 1, 8, 1, 1, 64, 128, false, true>>("wgmma_64x128_turns"),
-      MakeSm90Kernel<T, Sm90Shape<128, 128, 1, 6, 1, 1, 128, 128, false, true>>(
-          "wgmma_128x128_turns"),
   };
   return kKernels;
 }
