@@ -46,11 +46,10 @@ struct NBitsShape {
   // leave few registers.
   static constexpr int kSteps = kRuns == 0 && kTokens > 128 ? 2 : 4;
   // Tiles of many rows leave by bulk tensor stores, a warpgroup's 64 columns each, out of the last
-  // stage of K: two warpgroups' fit in its rows of a, a third one has room of its own.
+  // stage of K, whose rows of a have room for all of them.
   static constexpr bool kBulk = kTokens >= 64;
   static constexpr int kBoxBytes = kTokens * 128;
-  static constexpr int kStagingBytes = kBulk && kGroups > kAtoms ? kBoxBytes : 0;
-  static_assert(kGroups <= kAtoms + 1);
+  static_assert(kGroups <= kAtoms);
   // Whether gating is a kernel of its own: with many rows it is much code between the products and
   // the plain stores.
   static constexpr bool kGatesApart = kBulk;
@@ -90,8 +89,6 @@ struct NBitsRing {
   __device__ __forceinline__ std::uint32_t Empty(int stage) const {
     return barriers + 8 * (stages + stage);
   }
-  // Behind the stages and aligned as they are.
-  __device__ __forceinline__ std::uint32_t Staging() const { return Stage(stages); }
 };
 
 struct NBitsPosition {
@@ -444,8 +441,7 @@ __device__ __forceinline__ void NBitsConsume(const NBitsRing& ring, const Epilog
       // the tile before are gone.
       ConsumerSync<128 * Shape::kGroups>();
       const int group = warp / 4, column = (n * Shape::kGroups + group) * 64;
-      const std::uint32_t box =
-          group < Shape::kAtoms ? ring.Stage(previous) + group * Shape::kBoxBytes : ring.Staging();
+      const std::uint32_t box = ring.Stage(previous) + group * Shape::kBoxBytes;
       if constexpr (!kGated) {
         if (epilogue.Plain()) {
 #pragma unroll
@@ -489,8 +485,8 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   ring.base = SharedAddress(shared);
   ring.stages = params.stages;
   ring.stage_bytes = params.stage_bytes;
-  ring.barriers = ring.base + params.stages * params.stage_bytes + Shape::kStagingBytes;
-  const std::uint32_t came = NBitsCame<Shape::kStagingBytes>(ring);
+  ring.barriers = ring.base + params.stages * params.stage_bytes;
+  const std::uint32_t came = NBitsCame<0>(ring);
 
   if (threadIdx.x < 32 * Shape::kProducerWarps) {
     if (threadIdx.x < 32) {

@@ -59,7 +59,7 @@ Status LaunchNBitsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
                        std::int64_t tiles, const DeviceInfo& device, Stream stream) {
   NBitsParams<Order> params;
   BATCH_INVARIANT_RETURN_IF_ERROR((MakeNBitsParams<kBits, Shape>(
-      plan, args, order, device, Shape::kTiles * Shape::kRecords, Shape::kStagingBytes, &params)));
+      plan, args, order, device, Shape::kTiles * Shape::kRecords, 0, &params)));
   constexpr bool kApart = Shape::kGatesApart && !Order::kOnDevice;
   auto* plain = params.layout.has_zeros ? &NBitsSm90<T, kBits, true, false, Shape, Order>
                                         : &NBitsSm90<T, kBits, false, false, Shape, Order>;
@@ -78,7 +78,7 @@ Status LaunchNBitsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
                       &map_y));
   }
   const bool whole = params.whole;
-  return LaunchNBits<T>(kernel, epilogue, device, tiles, Shape::kThreads, Shape::kStagingBytes,
+  return LaunchNBits<T>(kernel, epilogue, device, tiles, Shape::kThreads, 0,
                         {plan.type,
                          args.a,
                          {whole ? kTileK : plan.k, args.m, whole ? plan.k / kTileK : 1, 1},
