@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 
 namespace OrtBatchInvariant.Cli;
 
@@ -34,8 +35,21 @@ internal static class Arguments
 
     public static Option<string?> JsonFile() => new("--json") { Description = "Write the results to FILE as well.", HelpName = "FILE" };
 
+    /// <summary>Looks at options together while the command line is parsed.</summary>
+    public static void Check(this Command command, Action<CommandResult> check) => command.Validators.Add(result =>
+    {
+        try
+        {
+            check(result);
+        }
+        catch (InvalidOperationException)
+        {
+            // A value that is none. Its own option says so, after this.
+        }
+    });
+
     /// <summary>Refuses numbers under a minimum while the command line is parsed.</summary>
-    public static void AtLeast(System.CommandLine.Parsing.OptionResult result, int minimum)
+    public static void AtLeast(OptionResult result, int minimum)
     {
         if (result.Tokens is [var token] && int.TryParse(token.Value, out int value) && value < minimum)
         {

@@ -21,14 +21,18 @@ internal static class CommandLine
             VerifyCommand.Create(),
         };
         ParseResult parsed = root.Parse(args is [] ? ["--help"] : args);
-        if (parsed.Errors is [var error, ..])
+        if (UsageErrors.Find(parsed) is { } error)
         {
-            return Fail($"{UsageErrors.Message(parsed, error)}; see `ortbi {Name(parsed)}--help`.", ExitCode.Usage);
+            return Fail($"{error}; see `ortbi {Name(parsed)}--help`.", ExitCode.Usage);
         }
 
         try
         {
             return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = s_timeToStop });
+        }
+        catch (OperationCanceledException) when (OutputPipe.Closed.IsCancellationRequested)
+        {
+            return ExitCode.OutputClosed;
         }
         catch (OperationCanceledException)
         {

@@ -16,4 +16,7 @@ internal static class ExitCode
 
     /// <summary>Stopped by Ctrl-C, as shells count it.</summary>
     public const int Cancelled = 130;
+
+    /// <summary>Stopped since nobody reads the output any more, as shells count it.</summary>
+    public const int OutputClosed = 141;
 }

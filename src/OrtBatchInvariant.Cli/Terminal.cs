@@ -6,8 +6,11 @@ namespace OrtBatchInvariant.Cli;
 /// <summary>Results go to stdout, progress to stderr, so that either can be piped away.</summary>
 internal static class Terminal
 {
-    /// <summary>A redirected table is not wrapped at 80 columns.</summary>
-    private const int RedirectedWidth = 160;
+    /// <summary>The widest table that has sentences in its cells.</summary>
+    public const int ProseWidth = 160;
+
+    // Redirected lines are for programs and files, which find no name that is broken over two.
+    private const int RedirectedWidth = 4096;
 
     public static IAnsiConsole Out { get; } = Create(Console.Out, Console.IsOutputRedirected);
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using OrtBatchInvariant.Cli.Tests.Support;
 
 namespace OrtBatchInvariant.Cli.Tests;
@@ -29,6 +30,23 @@ public sealed class GenerateTests(Support.Models models)
         var german = new Dictionary<string, string> { ["LC_ALL"] = "de_DE.UTF-8" };
         Assert.Equal((await Tool.Run(arguments)).Output, (await Tool.Run(german, arguments)).Output);
         Assert.Contains("Options:", (await Tool.Run(german, "generate", "--help")).Output, StringComparison.Ordinal);
+    }
+
+    /// <summary>`ortbi generate … | head -c 5` stops when head does, and says nothing.</summary>
+    [Fact]
+    public async Task StopsWhenNobodyReads()
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return;
+        }
+
+        using Process process = Tool.Start("generate", models.Int4, "-p", Prompt, "--max-tokens", "10000");
+        Assert.Equal(5, await process.StandardOutput.ReadBlockAsync(new char[5]));
+        process.StandardOutput.Close();
+        string error = await process.StandardError.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.Equal((ExitCode.OutputClosed, ""), (process.ExitCode, error));
     }
 
     [Fact]

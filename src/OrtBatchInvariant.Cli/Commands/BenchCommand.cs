@@ -63,14 +63,14 @@ internal static class BenchCommand
             });
         }
 
-        command.Validators.Add(result =>
+        command.Check(result =>
         {
             if (result.GetValue(ops) && (result.GetValue(noOps) || result.GetValue(models) is { Length: > 0 }))
             {
                 result.AddError("--ops excludes --no-ops and models");
             }
         });
-        command.Validators.Add(result =>
+        command.Check(result =>
         {
             foreach (string name in result.GetValue(op) ?? [])
             {

@@ -55,7 +55,7 @@ internal static class ExportCommand
         {
             paths, precision, device, bf16Activations, accuracyLevel, blockSize, asymmetric, contextLength, random, like, force,
         };
-        command.Validators.Add(result =>
+        command.Check(result =>
         {
             bool isRandom = result.GetValue(random);
             if (result.GetResult(paths)?.Tokens.Count is { } count && count != (isRandom ? 1 : 2))

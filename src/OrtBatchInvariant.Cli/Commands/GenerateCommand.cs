@@ -38,7 +38,7 @@ internal static class GenerateCommand
         {
             model, prompt, maxTokens, stock, temperature, seed, threads, noStrict,
         };
-        command.Validators.Add(result =>
+        command.Check(result =>
         {
             if (result.GetResult(seed) is { Implicit: false } && result.GetResult(temperature) is null)
             {

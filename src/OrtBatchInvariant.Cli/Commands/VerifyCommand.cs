@@ -32,7 +32,7 @@ internal static class VerifyCommand
         var prompt = new Option<string?>("--prompt") { Description = "The text to start from; without it one is drawn.", HelpName = "TEXT" };
         var promptTokens = Count("--prompt-tokens", "Tokens of a prompt that is drawn.", 150, 2);
         var tokens = new Option<int?>("--tokens") { Description = "Tokens of a completion.", HelpName = "N", Validators = { result => Arguments.AtLeast(result, 1) } };
-        var maxRows = new Option<int?>("--max-rows") { Description = "The largest batch.", HelpName = "N", Validators = { result => Arguments.AtLeast(result, 1) } };
+        var maxRows = new Option<int?>("--max-rows") { Description = "The largest batch.", HelpName = "N", Validators = { result => Arguments.AtLeast(result, 2) } };
         var completions = new Option<int?>("--completions")
         {
             Description = "Complete one prompt N times, at temperature 0 and sampled, among others that join and leave the batch.",
@@ -85,7 +85,7 @@ internal static class VerifyCommand
                 result.AddError(exception.Message.TrimEnd('.'));
             }
         });
-        command.Validators.Add(result =>
+        command.Check(result =>
         {
             if ((result.GetValue(record) ?? result.GetValue(check)) is not null
                 && (result.GetValue(completions) is not null || result.GetValue(axes) is not null || (result.GetValue(provider) is { } several && several.Contains(','))
@@ -95,7 +95,7 @@ internal static class VerifyCommand
             }
         });
 
-        command.Validators.Add(result =>
+        command.Check(result =>
         {
             if (result.GetValue(choosePrompt) is not null && (result.GetValue(completions) is null || result.GetValue(prompt) is not null))
             {

@@ -11,7 +11,7 @@ internal static class AuditReport
 
     public static void Print(AuditResult result, IAnsiConsole console)
     {
-        var table = new Table().Border(TableBorder.Rounded)
+        var table = new Table().Border(TableBorder.Rounded).Width(Terminal.ProseWidth)
             .Title($"[bold]{Markup.Escape(result.Subject.Model)}, {Markup.Escape(result.Subject.Provider)}[/]")
             .AddColumns("The text alone, against", "Logits compared", "different", "by this alone", "max ulp", "max diff", "argmax flips", "text parts at");
         foreach (TableColumn column in table.Columns.Skip(1))
@@ -23,7 +23,7 @@ internal static class AuditReport
         {
             string style = axis.Varies ? "red" : axis.ElementsCompared > 0 ? "green" : "grey";
             table.AddRow(
-                $"{Markup.Escape(axis.Name)} [grey]{Markup.Escape(axis.Values)}[/]",
+                $"{Markup.Escape(axis.Name)}: [grey]{Markup.Escape(axis.Values)}[/]",
                 Number(axis.ElementsCompared),
                 $"[{style}]{(axis.ElementsCompared > 0 ? Number(axis.ElementsDifferent) : "not run")}[/]",
                 axis.Varies ? Number(axis.BaselineDifferent) : "",
