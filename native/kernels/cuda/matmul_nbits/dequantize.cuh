@@ -69,8 +69,8 @@ struct Dequantizer<__half, 4> {
   std::uint32_t scale[2], zero[2];
 
   __device__ __forceinline__ void Set(std::uint32_t scales, std::uint32_t zeros) {
-    scale[0] = BroadcastLow(scales);
-    scale[1] = BroadcastHigh(scales);
+    scale[0] = AsWord(__low2half2(AsPair<__half2>(scales)));
+    scale[1] = AsWord(__high2half2(AsPair<__half2>(scales)));
     zero[0] = BroadcastLow(zeros);
     const __half2 k960 = __half2half2(__ushort_as_half(0x6380));
     zero[1] = AsWord(__hsub2(k960, AsPair<__half2>(BroadcastHigh(zeros))));  // -(64 + zero)

@@ -22,8 +22,8 @@ template <typename T>
 void AppendTileKernels(ElementType type, std::vector<NBitsKernel>* kernels) {
   const bool f32 = type == ElementType::kFloat32;
   kernels->push_back({f32 ? "nbits_f32_16x32" : "nbits_tile_16x64", type, 0, false, 16,
-                      f32 ? 32 : 64, 0, &NBitsTile<T>::Small});
-  kernels->push_back({f32 ? "nbits_f32_64x64" : "nbits_tile_64x64", type, 0, false, 64, 64, 0,
+                      f32 ? 32 : 64, 0, 0, &NBitsTile<T>::Small});
+  kernels->push_back({f32 ? "nbits_f32_64x64" : "nbits_tile_64x64", type, 0, false, 64, 64, 0, 0,
                       &NBitsTile<T>::Large});
 }
 

@@ -14,8 +14,8 @@ double Cost(const NBitsKernel& kernel, const MatMulNBitsPlan& plan, const MatMul
   const std::int64_t blocks = CeilDiv(args.m, kernel.rows) * CeilDiv(plan.n, kernel.columns);
   const auto waves = static_cast<double>(CeilDiv(blocks, device.multiprocessors));
   const auto records = static_cast<double>(CeilDiv(plan.k, 128));
-  if (kernel.runs > 1) {  // all warps share the issue slots; a record of every run at a time
-    const double all = (750 + 31.0 * kernel.rows) * kernel.columns / 32;
+  if (kernel.warps > 0) {  // they share the issue slots; a record each at a time
+    const double all = (750 + 31.0 * kernel.rows) / 16 * kernel.warps;
     return waves * (records / kernel.runs * all + 5000);
   }
   // A warpgroup alone waits for its own products, two of them share the issue slots.

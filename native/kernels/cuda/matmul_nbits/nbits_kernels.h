@@ -17,6 +17,7 @@ struct NBitsKernel {
   bool needs_sm90;    // compute capability 9.0, vector-aligned a, zero points that are integers
   int rows, columns;  // of y a block
   int runs;           // parts of K that it sums apart (MatMulNBitsPlan::runs); 0: any
+  int warps;          // of a block, that multiply each by itself; 0: warpgroups do
   Status (*launch)(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
                    const DeviceInfo& device, Stream stream);
 };

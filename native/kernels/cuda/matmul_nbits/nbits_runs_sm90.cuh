@@ -1,5 +1,4 @@
-// MatMulNBits, fp16 and bf16, compute capability 9.0, few rows of a and K in kRuns runs: y =
-// epilogue(a w^T).
+// MatMulNBits, fp16 and bf16, compute capability 9.0, few rows of a: y = epilogue(a w^T).
 //
 // Layouts: a [m, k], rows 16-byte aligned; weights in records (packed_layout.h); y rows contiguous.
 // Accumulation: contract gemm.nbits.tc16. Weights are dequantised in registers into the A operand,
@@ -7,8 +6,9 @@
 //   ascending in steps of 16; the sums of the runs are added ascending.
 // May vary freely: rows of a tile, stages, the order of tiles.
 //
-// A block has 32 or 48 weight rows, and a warp for each 16 of them and run: 16 or 24 chains of
-// products that hide one another's latency. A stage of the ring holds 128 along K of every run.
+// A block has a warp for each 16 of its weight rows and run of K: 14 to 24 chains of products that
+// hide one another's latency. Eight runs: 32 or 48 weight rows; one run: 224 or 256. A stage of the
+// ring holds 128 or 256 along K of every run.
 #ifndef BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_RUNS_SM90_CUH_
 #define BATCH_INVARIANT_KERNELS_CUDA_MATMUL_NBITS_NBITS_RUNS_SM90_CUH_
 
@@ -19,15 +19,19 @@
 
 namespace batch_invariant::cuda {
 
-template <int kTokens_, int kTiles_>
+// kTiles records (16 weight rows each) by kTokens rows of a; kRecords along K of each run a stage.
+template <int kTokens_, int kTiles_, int kRuns_ = 8, int kRecords_ = 1>
 struct NBitsRunShape {
-  static constexpr int kTokens = kTokens_, kRuns = 8, kTiles = kTiles_;
+  static constexpr int kTokens = kTokens_, kTiles = kTiles_, kRuns = kRuns_, kRecords = kRecords_;
   static constexpr int kWarps = kRuns * kTiles;
+  static constexpr int kBlocks = kTokens / 8;  // of columns of a product
   static constexpr int kThreads = 32 * (kWarps + 2);
-  static constexpr int kRunTokenBytes = 2 * kTokens * 128;  // two atoms of 64 along K
+  static constexpr int kAtoms = 2 * kRecords;  // of 64 along K
+  static constexpr int kRunTokenBytes = kAtoms * kTokens * 128;
   static constexpr int kTokenBytes = kRuns * kRunTokenBytes;
   // The sums of all warps, on their way to those of the first run.
-  static constexpr int kSumBytes = kWarps * kTokens / 8 * 32 * 16;
+  static constexpr int kSumBytes = kRuns == 1 ? 0 : kWarps * kBlocks * 32 * 16;
+  static_assert(kRuns == 1 ? kTiles % 2 == 0 : kRecords == 1);
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -69,33 +73,59 @@ __device__ __forceinline__ void NBitsRunsProduce(const NBitsRing& ring, const CU
   NBitsProduceTiles(ring, p, p.run_records, first_rows, came, enter, copy_weights, copy_tokens);
 }
 
+// What the kernel's instance says of the layout as constants, so that places inside a record become
+// offsets of loads.
+template <int kBits, bool kZeros, int kPartShift, typename Order>
+__device__ __forceinline__ NBitsParams<Order> WithKnownLayout(NBitsParams<Order> p) {
+  p.layout.bits = kBits;
+  p.layout.has_zeros = kZeros;
+  p.layout.element = 2;
+  if constexpr (kPartShift != 0) {
+    p.layout.part_shift = kPartShift;
+    p.layout.parts = kRecordK >> kPartShift;
+  }
+  return p;
+}
+
 // The sums of one tile and this warp's run, from the ring's position on.
 template <typename T, int kBits, bool kZeros, int kPartShift, typename Shape, typename Order>
-__device__ __forceinline__ void NBitsRunMultiply(const NBitsRing& ring, const NBitsParams<Order>& p,
+__device__ __forceinline__ void NBitsRunMultiply(NBitsRing ring, const NBitsParams<Order>& params,
                                                  NBitsPosition& at,
-                                                 float (&acc)[Shape::kTokens / 8][4]) {
-  constexpr int kBlocks = Shape::kTokens / 8;
+                                                 float (&acc)[Shape::kBlocks][4]) {
+  constexpr int kBlocks = Shape::kBlocks, kRecords = Shape::kRecords;
   using Reader = RecordReader<T, kBits, kZeros, kPartShift>;
-  const int warp = threadIdx.x / 32 - 2, lane = threadIdx.x % 32;
-  const Reader reader(p, lane);
-  const std::uint32_t codes = Shape::kTokenBytes + warp * p.layout.record_bytes();
+  const NBitsParams<Order> p = WithKnownLayout<kBits, kZeros, kPartShift>(params);
+  const int warp = threadIdx.x / 32 - 2;
+  int lane = threadIdx.x % 32;
+  Reader reader(p, lane);
+  const int record_bytes = p.layout.record_bytes(), records = p.run_records;
+  const std::uint32_t codes =
+      Shape::kTokenBytes + (warp / 2 * kRecords * 2 + warp % 2) * record_bytes;
   const std::uint32_t tokens = warp / Shape::kTiles * Shape::kRunTokenBytes;
-  const std::uint32_t lane_tokens[2] = {
-      static_cast<std::uint32_t>(SwizzledOffset(lane % 8, lane / 8)),
-      static_cast<std::uint32_t>(SwizzledOffset(lane % 8, lane / 8 + 4))};
+  std::uint32_t lane_tokens[2] = {
+      tokens + static_cast<std::uint32_t>(SwizzledOffset(lane % 8, lane / 8)),
+      tokens + static_cast<std::uint32_t>(SwizzledOffset(lane % 8, lane / 8 + 4))};
+  reader.lane_codes += codes;
+  reader.lane_scales += codes;
+  // Otherwise the compiler computes them anew for every record, from special registers on.
+  asm volatile(""
+               : "+r"(reader.lane_codes), "+r"(reader.lane_scales), "+r"(lane_tokens[0]),
+                 "+r"(lane_tokens[1]), "+r"(lane), "+r"(ring.base), "+r"(ring.barriers));
 
   // While a record is multiplied, codes and rows of a of the next one arrive in the registers that
-  // it has read, and its first step is dequantised. Past the last record that one is read again,
+  // it has read, and its first step is dequantised. Past the last record something is read as well,
   // and the result not used.
   std::uint32_t q[2][4 * Reader::kWords], scale[2][Reader::kScales], zero[2][Reader::kScales];
   std::uint32_t a[2][4], b[kBlocks][4][4];  // a: by step
   Dequantizer<T, kBits> dequantizer;
-  const auto load_codes = [&](int atom) {
-    reader.Load(ring.Stage(at.stage) + codes, atom, q[atom], scale[atom], zero[atom]);
+  std::uint32_t stage;
+  // `in`: which record of the stage.
+  const auto load_codes = [&](int in, int atom) {
+    reader.Load(stage + in * 2 * record_bytes, atom, q[atom], scale[atom], zero[atom]);
   };
-  const auto load_tokens = [&](int pair) {
+  const auto load_tokens = [&](int in, int pair) {
     const std::uint32_t first =
-        ring.Stage(at.stage) + tokens + pair / 2 * Shape::kTokens * 128 + lane_tokens[pair % 2];
+        stage + lane_tokens[pair % 2] + (2 * in + pair / 2) * Shape::kTokens * 128;
 #pragma unroll
     for (int i = 0; i < kBlocks; ++i) LoadMatrix4(b[i][pair], first + i * 1024);
   };
@@ -113,40 +143,48 @@ __device__ __forceinline__ void NBitsRunMultiply(const NBitsRing& ring, const NB
     for (float& x : block) x = 0.0f;
   }
   BarrierWait(ring.Full(at.stage), at.phase);
+  stage = ring.Stage(at.stage);
 #pragma unroll
-  for (int atom = 0; atom < 2; ++atom) load_codes(atom);
+  for (int atom = 0; atom < 2; ++atom) load_codes(0, atom);
 #pragma unroll
-  for (int pair = 0; pair < 4; ++pair) load_tokens(pair);
+  for (int pair = 0; pair < 4; ++pair) load_tokens(0, pair);
   dequantize(0);
-  for (int record = 0; record < p.run_records; ++record) {
-    const int stage = at.stage;
-    if (record + 1 < p.run_records) {
-      at.Advance(ring.stages);
-      BarrierWait(ring.Full(at.stage), at.phase);
-    }
-    // This record has been read, while the one before was multiplied.
-    __syncwarp();
-    if (lane == 0) BarrierArrive(ring.Empty(stage));
+  for (int record = 0; record < records; record += kRecords) {
 #pragma unroll
-    for (int step = 0; step < 8; ++step) {
-      if (step % 4 == 3) load_codes(step / 4);
-      dequantize((step + 1) % 8);
-#pragma unroll
-      for (int i = 0; i < kBlocks; ++i) {
-        const std::uint32_t(&rows)[4] = b[i][step / 2];
-        MmaStep<T>(acc[i], a[step % 2], rows[step % 2 * 2], rows[step % 2 * 2 + 1]);
+    for (int in = 0; in < kRecords; ++in) {
+      const bool more = record + in + 1 < records;
+      if (in + 1 == kRecords || !more) {
+        // The stage has been read, its last record while the one before was multiplied.
+        __syncwarp();
+        if (lane == 0) BarrierArrive(ring.Empty(at.stage));
+        at.Advance(ring.stages);
+        if (more) {
+          BarrierWait(ring.Full(at.stage), at.phase);
+          stage = ring.Stage(at.stage);
+        }
       }
-      if (step % 2 == 1) load_tokens(step / 2);
+      const int next = (in + 1) % kRecords;
+#pragma unroll
+      for (int step = 0; step < 8; ++step) {
+        if (step % 4 == 3) load_codes(next, step / 4);
+        dequantize((step + 1) % 8);
+#pragma unroll
+        for (int i = 0; i < kBlocks; ++i) {
+          const std::uint32_t(&rows)[4] = b[i][step / 2];
+          MmaStep<T>(acc[i], a[step % 2], rows[step % 2 * 2], rows[step % 2 * 2 + 1]);
+        }
+        if (step % 2 == 1) load_tokens(next, step / 2);
+      }
+      if (!more) break;
     }
   }
-  at.Advance(ring.stages);
 }
 
 template <typename T, int kBits, bool kZeros, typename Shape, typename Order>
 __device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* sums,
                                                  const Epilogue<T>& all,
                                                  const NBitsParams<Order>& p) {
-  constexpr int kBlocks = Shape::kTokens / 8;
+  constexpr int kBlocks = Shape::kBlocks;
   const int warp = threadIdx.x / 32 - 2, lane = threadIdx.x % 32;
   NBitsPosition at;
   for (int tile = blockIdx.x; tile < p.order.count(); tile += gridDim.x) {
@@ -161,35 +199,43 @@ __device__ __forceinline__ void NBitsRunsConsume(const NBitsRing& ring, float4* 
       default:
         NBitsRunMultiply<T, kBits, kZeros, 0, Shape>(ring, p, at, acc);
     }
+    int batch, m, n;
+    p.order.Locate(tile, &batch, &m, &n);
+    const int row0 = p.order.template FirstRow<Shape::kTokens>(m);
+    const int column0 = (n * Shape::kTiles + warp % Shape::kTiles) * kRecordRows;
+    const auto& epilogue = p.order.EpilogueOf(all, m);
+    const auto store = [&](int block, const float(&values)[4]) {
+      if ((epilogue.gated ? column0 / 2 : column0) < epilogue.n) {
+        StoreTransposed<T>(epilogue, row0 + 8 * block, column0, lane, values);
+      }
+    };
+    if constexpr (Shape::kRuns == 1) {
 #pragma unroll
-    for (int i = 0; i < kBlocks; ++i) {
-      sums[(warp * kBlocks + i) * 32 + lane] =
-          make_float4(acc[i][0], acc[i][1], acc[i][2], acc[i][3]);
-    }
-    ConsumerSync<32 * Shape::kWarps>();
-    if (warp < Shape::kTiles) {
-      int batch, m, n;
-      p.order.Locate(tile, &batch, &m, &n);
-      const int row0 = p.order.template FirstRow<Shape::kTokens>(m);
-      const int column0 = (n * Shape::kTiles + warp) * kRecordRows;
-      const auto& epilogue = p.order.EpilogueOf(all, m);
+      for (int i = 0; i < kBlocks; ++i) store(i, acc[i]);
+    } else {
 #pragma unroll
       for (int i = 0; i < kBlocks; ++i) {
-        float total[4] = {};
+        sums[(warp * kBlocks + i) * 32 + lane] =
+            make_float4(acc[i][0], acc[i][1], acc[i][2], acc[i][3]);
+      }
+      ConsumerSync<32 * Shape::kWarps>();
+      if (warp < Shape::kTiles) {
 #pragma unroll
-        for (int run = 0; run < Shape::kRuns; ++run) {
-          const float4 sum = sums[((run * Shape::kTiles + warp) * kBlocks + i) * 32 + lane];
-          total[0] = __fadd_rn(total[0], sum.x);
-          total[1] = __fadd_rn(total[1], sum.y);
-          total[2] = __fadd_rn(total[2], sum.z);
-          total[3] = __fadd_rn(total[3], sum.w);
-        }
-        if ((epilogue.gated ? column0 / 2 : column0) < epilogue.n) {
-          StoreTransposed<T>(epilogue, row0 + 8 * i, column0, lane, total);
+        for (int i = 0; i < kBlocks; ++i) {
+          float total[4] = {};
+#pragma unroll
+          for (int run = 0; run < Shape::kRuns; ++run) {
+            const float4 sum = sums[((run * Shape::kTiles + warp) * kBlocks + i) * 32 + lane];
+            total[0] = __fadd_rn(total[0], sum.x);
+            total[1] = __fadd_rn(total[1], sum.y);
+            total[2] = __fadd_rn(total[2], sum.z);
+            total[3] = __fadd_rn(total[3], sum.w);
+          }
+          store(i, total);
         }
       }
+      ConsumerSync<32 * Shape::kWarps>();
     }
-    ConsumerSync<32 * Shape::kWarps>();
   }
 }
 
@@ -224,7 +270,13 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     }
     __syncwarp();
     NBitsArrive<Shape::kThreads>(warp);
-    if (ElectLane()) NBitsRunsProduce<Shape>(ring, &map_a, params, warp == 1, came);
+    if (ElectLane()) {
+      if constexpr (Shape::kRuns == 1) {
+        NBitsProduce<Shape>(ring, &map_a, params, warp == 1, came);
+      } else {
+        NBitsRunsProduce<Shape>(ring, &map_a, params, warp == 1, came);
+      }
+    }
   } else {
     BlockSync<Shape::kThreads>();
     NBitsRunsConsume<T, kBits, kZeros, Shape>(ring, sums, epilogue, params);

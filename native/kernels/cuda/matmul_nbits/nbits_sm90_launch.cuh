@@ -54,6 +54,27 @@ Status LaunchNBits(Kernel* kernel, const Epilogue<T>& epilogue, const DeviceInfo
       CanOverlap(device), stream, "NBitsSm90", map_a, epilogue, params, maps...);
 }
 
+// The map of a for K in one run: stages of kAtoms tiles of 64 in one copy, where K is whole tiles.
+template <typename Shape>
+TensorMapShape TokensInOneRun(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
+                              bool whole) {
+  return {plan.type,
+          args.a,
+          {whole ? kTileK : plan.k, args.m, whole ? plan.k / kTileK : 1, 1},
+          {args.a_row_stride, kTileK, 0},
+          {kTileK, Shape::kTokens, whole ? Shape::kAtoms : 1, 1}};
+}
+// And for several runs, of whole records each (MatMulNBitsPlan::runs).
+template <typename Shape>
+TensorMapShape TokensInRuns(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args) {
+  const std::int64_t run = plan.k / Shape::kRuns;
+  return {plan.type,
+          args.a,
+          {kTileK, args.m, run / kTileK, Shape::kRuns},
+          {args.a_row_stride, kTileK, run},
+          {kTileK, Shape::kTokens, 2, Shape::kRuns}};
+}
+
 template <typename T, int kBits, typename Shape, typename Order>
 Status LaunchNBitsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args, const Order& order,
                        std::int64_t tiles, const DeviceInfo& device, Stream stream) {
@@ -77,14 +98,8 @@ Status LaunchNBitsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& args,
                        {args.silu_gated ? 32 : 64, Shape::kTokens, 1, 1}},
                       &map_y));
   }
-  const bool whole = params.whole;
   return LaunchNBits<T>(kernel, epilogue, device, tiles, Shape::kThreads, 0,
-                        {plan.type,
-                         args.a,
-                         {whole ? kTileK : plan.k, args.m, whole ? plan.k / kTileK : 1, 1},
-                         {args.a_row_stride, kTileK, 0},
-                         {kTileK, Shape::kTokens, whole ? Shape::kAtoms : 1, 1}},
-                        params, stream, map_y);
+                        TokensInOneRun<Shape>(plan, args, params.whole), params, stream, map_y);
 }
 
 template <typename T, int kBits, typename Shape, typename Order>
@@ -93,19 +108,13 @@ Status LaunchNBitsRunsSm90(const MatMulNBitsPlan& plan, const MatMulNBitsArgs& a
                            Stream stream) {
   NBitsParams<Order> params;
   BATCH_INVARIANT_RETURN_IF_ERROR((MakeNBitsParams<kBits, Shape>(
-      plan, args, order, device, Shape::kWarps, Shape::kSumBytes, &params)));
+      plan, args, order, device, Shape::kWarps * Shape::kRecords, Shape::kSumBytes, &params)));
   auto* kernel = params.layout.has_zeros ? &NBitsRunsSm90<T, kBits, true, Shape, Order>
                                          : &NBitsRunsSm90<T, kBits, false, Shape, Order>;
-  const std::int64_t run = plan.k / Shape::kRuns;  // whole records: MatMulNBitsPlan::runs
-  params.run_records = static_cast<int>(run / kRecordK);
+  const TensorMapShape tokens = Shape::kRuns == 1 ? TokensInOneRun<Shape>(plan, args, params.whole)
+                                                  : TokensInRuns<Shape>(plan, args);
   return LaunchNBits<T>(kernel, MakeEpilogue<T>(AsGemm(plan, args)), device, tiles, Shape::kThreads,
-                        Shape::kSumBytes,
-                        {plan.type,
-                         args.a,
-                         {kTileK, args.m, run / kTileK, Shape::kRuns},
-                         {args.a_row_stride, kTileK, run},
-                         {kTileK, Shape::kTokens, 2, Shape::kRuns}},
-                        params, stream);
+                        Shape::kSumBytes, tokens, params, stream);
 }
 
 // Tiles that are known here.

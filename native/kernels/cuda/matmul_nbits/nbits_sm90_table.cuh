@@ -11,11 +11,15 @@ namespace batch_invariant::cuda {
 
 template <typename T, int kBits, typename Shape>
 constexpr NBitsKernel MakeNBitsKernel(const char* name) {
-  return {
-      name,           std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16,
-      kBits,          true,
-      Shape::kTokens, Shape::kTiles * kRecordRows,
-      Shape::kRuns,   &LaunchNBitsTiles<T, kBits, Shape>};
+  return {name,
+          std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16,
+          kBits,
+          true,
+          Shape::kTokens,
+          Shape::kTiles * kRecordRows,
+          Shape::kRuns,
+          0,
+          &LaunchNBitsTiles<T, kBits, Shape>};
 }
 
 // Shapes: records a block, rows of a, records along K a stage, runs. A name is rows x columns a
@@ -49,11 +53,15 @@ std::span<const NBitsKernel> Sm90NBitsKernels() {
 
 template <typename T, int kBits, typename Shape>
 constexpr NBitsKernel MakeNBitsRunsKernel(const char* name) {
-  return {
-      name,           std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16,
-      kBits,          true,
-      Shape::kTokens, Shape::kTiles * kRecordRows,
-      Shape::kRuns,   &LaunchNBitsRunTiles<T, kBits, Shape>};
+  return {name,
+          std::is_same_v<T, __half> ? ElementType::kFloat16 : ElementType::kBFloat16,
+          kBits,
+          true,
+          Shape::kTokens,
+          Shape::kTiles * kRecordRows,
+          Shape::kRuns,
+          Shape::kWarps,
+          &LaunchNBitsRunTiles<T, kBits, Shape>};
 }
 
 template <typename T>
@@ -62,6 +70,10 @@ std::span<const NBitsKernel> Sm90NBitsRunKernels() {
       MakeNBitsRunsKernel<T, 4, NBitsRunShape<8, 2>>("nbits4_runs_8x32"),
       MakeNBitsRunsKernel<T, 4, NBitsRunShape<8, 3>>("nbits4_runs_8x48"),
       MakeNBitsRunsKernel<T, 4, NBitsRunShape<16, 2>>("nbits4_runs_16x32"),
+      MakeNBitsRunsKernel<T, 4, NBitsRunShape<8, 14, 1, 1>>("nbits4_warps_8x224"),
+      MakeNBitsRunsKernel<T, 4, NBitsRunShape<8, 16, 1, 2>>("nbits4_warps_8x256"),
+      MakeNBitsRunsKernel<T, 4, NBitsRunShape<16, 14, 1, 2>>("nbits4_warps_16x224"),
+      MakeNBitsRunsKernel<T, 4, NBitsRunShape<16, 16, 1, 2>>("nbits4_warps_16x256"),
       MakeNBitsRunsKernel<T, 8, NBitsRunShape<8, 2>>("nbits8_runs_8x32"),
       MakeNBitsRunsKernel<T, 8, NBitsRunShape<8, 3>>("nbits8_runs_8x48"),
       MakeNBitsRunsKernel<T, 8, NBitsRunShape<16, 2>>("nbits8_runs_16x32"),

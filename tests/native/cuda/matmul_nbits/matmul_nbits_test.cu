@@ -159,7 +159,8 @@ TYPED_TEST(MatMulNBitsTest, EveryKernelGivesTheReferenceBytes) {
            {ZeroPoints::kDefault, ZeroPoints::kPacked, ZeroPoints::kElement}) {
         const std::vector<Shape> shapes =
             block_size == 32 ? std::vector<Shape>{{64, 128},   {1000, 1024}, {72, 200},
-                                                  {256, 4096}, {17, 333},    {40, 14336}}
+                                                  {256, 4096}, {17, 333},    {40, 14336},
+                                                  {264, 3400}}
                              : std::vector<Shape>{{136, 512}, {33, 100}, {72, 2048}};
         for (const auto& [n, k] : shapes) {
           const Weights<T> weights(k, n, bits, block_size, kind);
