@@ -99,8 +99,8 @@ public sealed class EngineExperiment : IDisposable
             return;
         }
 
-        // All requests of a run have equally many tokens, since they started together.
-        if (_run.Any(other => other.Request == request || other.Request.Tokens.Count != request.Tokens.Count))
+        // All requests of a run have equally many tokens, since they started together; so have those of the next, where one token is all they get.
+        if (_run.Count == GenAIEngine.MaxRows || _run.Any(other => other.Request == request || other.Request.Tokens.Count != request.Tokens.Count))
         {
             EndRun();
         }

@@ -45,6 +45,14 @@ public sealed class EngineExperimentTests : IDisposable
         Assert.Equal(("batch-invariant", true), (result.Subject.Provider, result.Subject.Contracts.Count > 0));
     }
 
+    [Fact]
+    public void OneTokenIsEnough()
+    {
+        using HostedModel model = Load(KernelSet.BatchInvariant);
+        ServingResult result = EngineExperiment.Run(model, s_options with { NewTokens = 1 });
+        Assert.True(result is { IsInvariant: true, IsComplete: true, LargestBatch: GenAIEngine.MaxRows }, result.ToString());
+    }
+
     /// <summary>What the Engine generates for prompts of several lengths together is what a session does for each alone.</summary>
     [Fact]
     public void TextsAreThoseOfASession()
