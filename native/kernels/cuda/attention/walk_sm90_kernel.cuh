@@ -85,6 +85,9 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
   constexpr int kChunks = kHead / 64;  // of 64 value columns
   // A warpgroup with 256 columns waits between its products, and the other uses the time.
   constexpr bool kTurns = kHead <= 128;
+  // Who gives a slot back: a lane for its warp, whose others the barrier of a turn has ordered before
+  // it; without turns, where lanes read values themselves, each for itself.
+  constexpr bool kEachLane = kGeneral && !kTurns;
   constexpr WgmmaStart kStart = kHead == 256 ? WgmmaStart::kFresh : WgmmaStart::kInPlace;
   using Place = RingPlace<kSlots>;
   extern __shared__ __align__(1024) unsigned char dynamic[];
@@ -106,7 +109,7 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
   if (threadIdx.x == 0) {
     for (int slot = 0; slot < kSlots; ++slot) {
       BarrierInit(full({slot}), kSm90Producers);
-      BarrierInit(empty({slot}), kSm90Consumers / 32);
+      BarrierInit(empty({slot}), kEachLane ? kSm90Consumers : kSm90Consumers / 32);
     }
     BarrierInitFence();
   }
@@ -188,7 +191,7 @@ __global__ void __launch_bounds__(kSm90Threads, 1)
       const auto release = [&](Place place) {
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
-          if (lane == 0) BarrierArrive(empty(place));
+          if (kEachLane || lane == 0) BarrierArrive(empty(place));
           place = place.Next();
         }
       };
