@@ -126,11 +126,15 @@ finds_planted() {
 }
 # alone LABEL FUNCTION...: one of the two above with nothing beside it.
 alone() { say "$1"; shift; "$@" || failed=$((failed + 1)); }
-# at_once LABEL FUNCTION...: the same beside up to nine others. `finished` waits for them and prints what each said as soon as it is done.
-started=()
+# at_once LABEL FUNCTION...: the same beside others, at most $most of them, and while the GPU has memory to spare. `finished` waits for them
+# and prints what each said as soon as it is done.
+started=(); most=10; spare=0
+if [ $device = cuda ]; then spare=$(($(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits | head -n 1) / 3)); fi
+has_memory() { [ $device = cpu ] || [ "$(nvidia-smi --query-gpu=memory.free --format=csv,noheader,nounits | head -n 1)" -ge $spare ]; }
 at_once() {
-  local label=$1 begun=$SECONDS; shift
-  while [ "$(jobs -rp | wc -l)" -ge 10 ]; do sleep 0.2; done
+  local label=$1 begun running; shift
+  while running=$(jobs -rp | wc -l); [ "$running" -ge $most ] || { [ "$running" -gt 0 ] && ! has_memory; }; do sleep 0.2; done
+  begun=$SECONDS
   { "$@" || : > "$results/$label.failed"; echo "$label took $((SECONDS - begun)) s"; mv "$results/$label.saying" "$results/$label.said"; } > "$results/$label.saying" 2>&1 &
   started+=("$label")
 }
@@ -232,6 +236,8 @@ if wanted sanitize; then
   if [ ! -x "$sanitizer" ]; then
     echo "sanitize was skipped: there is no compute-sanitizer here (it comes with the CUDA toolkit)"
   else
+    # Each takes several times the memory of its program.
+    most=6
     # A tool that sees no kernel finds nothing either.
     # Lanes read a slot, a named barrier, one of them gives it back at an mbarrier: racecheck follows that only if told to.
     indirect=--racecheck-indirect-barrier-dependency

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -42,7 +44,11 @@ class Buffer {
  public:
   static constexpr std::size_t kGuard = 64;
   explicit Buffer(std::size_t count) : count_(count) {
-    if (cudaMalloc(&base_, (count + 2 * kGuard) * sizeof(T)) != cudaSuccess) base_ = nullptr;
+    const std::size_t bytes = (count + 2 * kGuard) * sizeof(T);
+    if (cudaMalloc(&base_, bytes) != cudaSuccess) {
+      throw std::runtime_error("the GPU has no memory left for " + std::to_string(bytes) +
+                               " bytes; other programs may use it");
+    }
     Poison();
   }
   ~Buffer() { cudaFree(base_); }

@@ -346,8 +346,8 @@ void EachKernel(bool refills) {
     for (const bool zeros : {false, true}) {
       if (zeros && bits == 0) continue;
       for (const std::int64_t hidden : {75, 128, 2048}) {
-        // Several runs of K are of few bits, which go with whole bytes.
-        if (hidden == 2048 && bits == 0) continue;
+        // Several runs of K are of few bits and 16-bit elements; few bits go with whole bytes.
+        if (hidden == 2048 && (bits == 0 || sizeof(T) == 4)) continue;
         const std::int64_t own = bits > 0 && hidden == 75 ? 76 : hidden;
         cases.push_back({own, std::min<std::int64_t>(own, 128), 3, 2, ExpertActivation::kSilu,
                          RouterWeights::kSoftmax, false, true, true, bits, 32, zeros});
