@@ -76,13 +76,15 @@ public sealed class GpuCheckTests : IDisposable
             return;
         }
 
-        Script("tools/nvidia-smi", """case $1 in *name*) echo "A GPU" ;; *) echo 9.0 ;; esac""");
+        Script("tools/nvidia-smi", """case $1 in *name*) echo "A GPU" ;; *memory*) echo 81559 ;; *) echo 9.0 ;; esac""");
         Script("tools/cuobjdump", "echo symbols");
         Script("program/ortbi-gpu", """echo "$@" >> "$(dirname "$0")/calls.txt" """);
         Script("tools/compute-sanitizer", $"""
             echo "$@" >> "$(dirname "$0")/calls.txt"
             case $* in
+              --help) echo "  --racecheck-indirect-barrier-dependency" ;;
               *ReadsWhatItMustNot*) echo "at CountKernel"; echo "========= ERROR {planted}"; exit 9 ;;
+              *ReadsBeforeTheBarrier*) echo "at ReversedKernel"; echo "========= RACECHECK {planted}"; exit 9 ;;
               *synccheck*self_test*) {(isClean ? ":" : "exit 9")} ;;
             esac
             """);
@@ -96,10 +98,11 @@ public sealed class GpuCheckTests : IDisposable
         Assert.Contains(said, output, StringComparison.Ordinal);
 
         string[] calls = File.ReadAllLines(At("tools/calls.txt"));
-        Assert.Equal((4 * 10) + 2, calls.Length);
+        Assert.Equal((4 * 10) + 3 + 1, calls.Length);
         Assert.All(calls, call => Assert.DoesNotContain("--kernel", call, StringComparison.Ordinal));
         string[] races = [.. calls.Where(call => call.Contains("racecheck", StringComparison.Ordinal))];
-        Assert.Equal(10, races.Length);
+        Assert.Equal(10 + 1, races.Length);
+        Assert.All(races, call => Assert.Contains("--racecheck-indirect-barrier-dependency ", call, StringComparison.Ordinal));
         Assert.All(races, call => Assert.True(!call.Contains("RingsAreFilledAgain", StringComparison.Ordinal) && !call.Contains("PassesOnThisDevice", StringComparison.Ordinal), call));
         Assert.Contains("kernels ", File.ReadAllText(At("program/calls.txt")), StringComparison.Ordinal);
     }
