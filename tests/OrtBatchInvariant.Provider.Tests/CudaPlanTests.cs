@@ -1,4 +1,5 @@
 using OrtBatchInvariant.Conversion;
+using OrtBatchInvariant.Models;
 using OrtBatchInvariant.Models.Onnx;
 using Xunit.Abstractions;
 using static OrtBatchInvariant.Provider.Tests.Operand;
