@@ -239,7 +239,7 @@ if wanted sanitize; then
     # Each takes several times the memory of its program.
     most=6
     # A tool that sees no kernel finds nothing either.
-    # Lanes read a slot, a named barrier, one of them gives it back at an mbarrier: racecheck follows that only if told to.
+    # What one mbarrier orders by way of another, racecheck follows only if told to; a named barrier in between it does not follow even then.
     indirect=--racecheck-indirect-barrier-dependency
     "$sanitizer" --help 2>&1 | grep -q -e $indirect || indirect=
     options=()

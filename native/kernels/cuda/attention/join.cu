@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention/join.h"
+#include "kernels/cuda/common/by_type.cuh"
 #include "kernels/cuda/common/convert.cuh"
 #include "kernels/cuda/common/launch.h"
 
@@ -99,18 +100,6 @@ __global__ void __launch_bounds__(kThreads)
       if (j >= end) value = kHidden;
     }
     out[i] = FromFloat<T>(value);
-  }
-}
-
-template <typename Launch>
-Status ByType(ElementType type, const Launch& launch) {
-  switch (type) {
-    case ElementType::kFloat16:
-      return launch(__half{});
-    case ElementType::kBFloat16:
-      return launch(__nv_bfloat16{});
-    default:
-      return launch(float{});
   }
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/cuda/common/by_type.cuh"
 #include "kernels/cuda/common/convert.cuh"
 #include "kernels/cuda/common/launch.h"
 #include "kernels/cuda/elementwise/functions.cuh"
@@ -271,19 +272,6 @@ __global__ void __launch_bounds__(kThreads)
 // Enough blocks for every element, at most so many that each has some.
 unsigned GridOf(std::int64_t elements) {
   return static_cast<unsigned>(std::min<std::int64_t>(CeilDiv(elements, kThreads), 1 << 20));
-}
-
-// Calls launch with a value of the C++ type.
-template <typename Launch>
-Status ByType(ElementType type, const Launch& launch) {
-  switch (type) {
-    case ElementType::kFloat16:
-      return launch(__half{});
-    case ElementType::kBFloat16:
-      return launch(__nv_bfloat16{});
-    default:
-      return launch(float{});
-  }
 }
 
 }  // namespace
